@@ -1,0 +1,86 @@
+"""Runs other programs: away from our own environment, within a time limit, leaving none behind."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from uv import find_uv_bin
+
+# What would point uv, git or Python at our own environment instead of the project's.
+_OURS = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "UV_PROJECT_ENVIRONMENT", "GIT_DIR")
+
+# What an interrupted test run may take to stop the servers that it started.
+_GRACE_SECONDS = 30
+
+_running: set[subprocess.Popen[str]] = set()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a program ended."""
+
+    ok: bool
+    output: str
+    seconds: float
+
+    @property
+    def last_line(self) -> str:
+        """The line that most likely says what went wrong."""
+        lines = [line for line in self.output.splitlines() if line.strip()]
+        return lines[-1].strip() if lines else "no output"
+
+
+def uv(*arguments: str) -> list[str]:
+    """Return the command line of the uv installed beside us, which need not be on the PATH."""
+    return [os.fsdecode(find_uv_bin()), *arguments]
+
+
+def run(
+    command: Sequence[str],
+    directory: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    time_limit: float = 600,
+) -> Outcome:
+    """Run a program in a directory, at most `time_limit` seconds long."""
+    inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
+    started = time.monotonic()
+    with subprocess.Popen(
+        command,
+        cwd=directory,
+        env={**inherited, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        _running.add(process)
+        try:
+            output, _ = process.communicate(timeout=time_limit)
+        except subprocess.TimeoutExpired:
+            _stop(process)
+            output = f"{process.communicate()[0]}\nstopped after {time_limit:.0f} s"
+        finally:
+            _running.discard(process)
+    return Outcome(process.returncode == 0, output, time.monotonic() - started)
+
+
+def stop_all() -> None:
+    """Stop every program that another thread is running."""
+    for process in list(_running):
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_SECONDS)
+        os.killpg(process.pid, signal.SIGKILL)

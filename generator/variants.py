@@ -1,0 +1,50 @@
+"""The variants: one list, of which the table, the CI matrix, checks and tests are made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from generator.refusal import Refusal
+
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A valid combination of the answers that decide what a project is made of."""
+
+    name: str
+    answers: Mapping[str, str]
+
+    @property
+    def has_broker(self) -> bool:
+        """Whether its tests need a broker."""
+        return "broker" in self.answers
+
+
+def _must_happen(engine: str, broker: str) -> Variant:
+    answers = {"delivery": "must_happen", "engine": engine, "broker": broker}
+    return Variant(f"{engine}-{broker}", answers)
+
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant("nice-to-have", {"delivery": "nice_to_have"}),
+        _must_happen("celery", "redis"),
+        _must_happen("celery", "rabbitmq"),
+        _must_happen("arq", "redis"),
+        _must_happen("dramatiq", "redis"),
+        _must_happen("dramatiq", "rabbitmq"),
+    )
+}
+
+
+def find_variants(names: Sequence[str]) -> list[Variant]:
+    """Return the named variants, or all when none is named.
+
+    Raises:
+        Refusal: A name is unknown.
+    """
+    if unknown := [name for name in names if name not in VARIANTS]:
+        raise Refusal(f"unknown variant {unknown[0]}: the variants are {', '.join(VARIANTS)}")
+    return [VARIANTS[name] for name in dict.fromkeys(names or VARIANTS)]

@@ -1,0 +1,1 @@
+"""Hold this service's routes."""

@@ -1,0 +1,159 @@
+"""Run tasks whose loss is only a pity: in this process, after the response, each on its own.
+
+Starlette ends a request's background tasks with the first that raises, sets no bound on their run
+time, and runs `def` tasks in the same threads as `def` routes. Here a failing task does not touch
+its neighbours, every task has a time limit, and `def` tasks have a few threads of their own.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, ParamSpec, overload
+
+from prometheus_client import Counter
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+THREADS = 4
+"""How many `def` tasks of a process run at a time."""
+
+outcomes = Counter(
+    "nice_to_have_tasks", "Nice-to-have tasks that ended, by name and outcome.", ["name", "outcome"]
+)
+
+_threads = asyncio.Semaphore(THREADS)
+
+
+@dataclass(frozen=True)
+class NiceToHaveTask(Generic[P]):
+    """A task that is lost when its process dies; hand it to `Tasks.enqueue`."""
+
+    function: Callable[P, object]
+    name: str
+    max_attempts: int
+    time_limit: float
+
+
+@dataclass(frozen=True)
+class Call:
+    """One enqueued call of a nice-to-have task."""
+
+    task: NiceToHaveTask[Any]
+    run: Callable[[], Any]
+
+
+@overload
+def nice_to_have(function: Callable[P, object], /) -> NiceToHaveTask[P]: ...
+
+
+@overload
+def nice_to_have(
+    *, max_attempts: int = 1, time_limit: float = 60
+) -> Callable[[Callable[P, object]], NiceToHaveTask[P]]: ...
+
+
+def nice_to_have(
+    function: Callable[P, object] | None = None,
+    /,
+    *,
+    max_attempts: int = 1,
+    time_limit: float = 60,
+) -> NiceToHaveTask[P] | Callable[[Callable[P, object]], NiceToHaveTask[P]]:
+    """Declare a task that may be lost.
+
+    Args:
+        function: what to run; `async def` on the event loop, `def` in a thread.
+        max_attempts: how often it is tried, straight one after the other, while it raises.
+        time_limit: seconds for all attempts together, the wait for a free thread included.
+    """
+    if max_attempts < 1 or time_limit <= 0:
+        raise ValueError("max_attempts and time_limit must be positive")
+
+    def declare(function: Callable[P, object]) -> NiceToHaveTask[P]:
+        return NiceToHaveTask(function, function.__name__, max_attempts, time_limit)
+
+    return declare if function is None else declare(function)
+
+
+def prepare(task: NiceToHaveTask[P], *args: P.args, **kwargs: P.kwargs) -> Call:
+    """Bind a task to its arguments.
+
+    Raises:
+        TypeError: the task does not take these arguments.
+    """
+    inspect.signature(task.function).bind(*args, **kwargs)
+    return Call(task, partial(task.function, *args, **kwargs))
+
+
+async def run_calls(calls: list[Call]) -> None:
+    """Run calls in order; a failing one is logged and counted and does not stop the next.
+
+    A cancellation (the end of the server's grace period) drops the rest, each logged by name.
+    """
+    for position, call in enumerate(calls):
+        try:
+            await _run(call)
+        except asyncio.CancelledError:
+            for dropped in calls[position:]:
+                outcomes.labels(dropped.task.name, "dropped").inc()
+                logger.warning("dropped %s: the process is shutting down", dropped.task.name)
+            raise
+
+
+async def _run(call: Call) -> None:
+    task = call.task
+    try:
+        async with asyncio.timeout(task.time_limit):
+            for attempt in range(1, task.max_attempts + 1):
+                try:
+                    await _attempt(call)
+                except (Exception, SystemExit):
+                    if attempt == task.max_attempts:
+                        raise
+                    logger.warning("%s raised in attempt %d", task.name, attempt, exc_info=True)
+                else:
+                    break
+    except (Exception, SystemExit):
+        outcomes.labels(task.name, "failed").inc()
+        logger.exception("%s failed", task.name)
+    else:
+        outcomes.labels(task.name, "succeeded").inc()
+
+
+async def _attempt(call: Call) -> None:
+    if inspect.iscoroutinefunction(call.task.function):
+        await call.run()
+        return
+    await _threads.acquire()
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(error: Exception | None) -> None:
+        _threads.release()
+        if not done.cancelled():
+            done.set_result(None) if error is None else done.set_exception(error)
+
+    def work() -> None:
+        error: Exception | None = None
+        try:
+            context.run(call.run)
+        except Exception as raised:
+            error = raised
+        except SystemExit as raised:
+            error = RuntimeError(f"the task called sys.exit({raised.code!r})")
+        with contextlib.suppress(RuntimeError):  # The loop is closed: the process is ending.
+            loop.call_soon_threadsafe(settle, error)
+
+    # A thread cannot be stopped: one past its time limit keeps its place until it ends, so that
+    # there are never more; as a daemon it does not hold up a process that shuts down.
+    threading.Thread(target=work, name=call.task.name, daemon=True).start()
+    await done

@@ -1,0 +1,110 @@
+"""Processes that die, freeze or are told to end in the middle of their work."""
+
+import os
+import signal
+import threading
+import time
+from datetime import UTC, datetime
+
+import httpx2
+
+from tests.support.service import LEASE_SECONDS, Service
+from tests.support.waiting import eventually
+
+RERUN_SECONDS = LEASE_SECONDS + 5
+"""The promise: an interrupted task runs again within this time."""
+
+
+def test_worker_killed(service: Service) -> None:
+    task = service.enqueue("probe", seconds=2)
+    service.wait_until_started(task)
+    service.worker.kill()
+    service.wait_until_started(task, attempt=2, within=RERUN_SECONDS)
+    service.wait_for(task)
+    assert service.effects([task]) == {task: 1}
+
+
+def test_child_of_the_worker_killed(service: Service) -> None:
+    task = service.enqueue("probe", seconds=2)
+    os.kill(service.wait_until_started(task), signal.SIGKILL)
+    service.wait_until_started(task, attempt=2, within=RERUN_SECONDS)
+    service.wait_for(task)
+    assert service.effects([task]) == {task: 1}
+
+
+def test_api_killed_straight_after_its_response(service: Service) -> None:
+    tasks = [service.enqueue("probe") for _ in range(20)]
+    service.api.kill()
+    assert service.wait_until_finished(within=20) == {"succeeded": 20}
+    assert set(service.effects(tasks).values()) == {1}
+
+
+def test_relay_killed(service: Service) -> None:
+    tasks = [
+        service.enqueue("probe", options={"delay": f"PT{number / 10}S"}) for number in range(40)
+    ]
+    for task in tasks[::10]:
+        service.wait_until_started(task)
+        service.relay.kill()
+    assert service.wait_until_finished(within=20) == {"succeeded": 40}
+    assert set(service.effects(tasks).values()) == {1}
+
+
+def test_every_process_killed_at_once(service: Service) -> None:
+    tasks = [service.enqueue("probe", seconds=0.1) for _ in range(20)]
+    for process in (service.worker, service.relay, service.api):
+        process.kill()
+    assert service.wait_until_finished(within=30) == {"succeeded": 20}
+    assert set(service.effects(tasks).values()) == {1}
+
+
+def test_task_that_kills_its_process_fails_alone(service: Service) -> None:
+    neighbours = [service.enqueue("probe", seconds=0.5) for _ in range(5)]
+    poison = service.enqueue("probe_poison")
+    neighbours += [service.enqueue("probe", seconds=0.5) for _ in range(5)]
+    assert service.wait_until_finished(within=60) == {"succeeded": 10, "failed": 1}
+    shown = service.task(poison)
+    assert (shown["status"], shown["attempts"]) == ("failed", 2)
+    assert set(service.effects(neighbours).values()) == {1}
+
+
+def test_worker_told_to_end_finishes_what_runs(service: Service) -> None:
+    task = service.enqueue("probe", seconds=3)
+    service.wait_until_started(task)
+    service.worker.terminate(within=20)
+    shown = service.task(task)
+    assert (shown["status"], shown["attempts"]) == ("succeeded", 1)
+
+
+def test_frozen_worker_comes_back_after_another_took_over(service: Service) -> None:
+    task = service.enqueue("probe", seconds=2)
+    service.wait_until_started(task)
+    service.worker.suspend()
+    service.run_extra("worker")
+    service.wait_until_started(task, attempt=2, within=RERUN_SECONDS)
+    service.wait_for(task)
+    assert service.open_transactions() == 1, "the frozen attempt is still about to commit"
+    service.worker.resume()
+    eventually(
+        lambda: service.open_transactions() == 0, within=20, what="the first attempt has ended"
+    )
+    assert service.task(task)["attempts"] == 2
+    assert service.effects([task]) == {task: 1}
+
+
+def test_500_tasks_while_the_worker_is_killed_every_two_seconds(service: Service) -> None:
+    kills: list[datetime] = []
+
+    def kill_ten_times() -> None:
+        for _ in range(10):
+            time.sleep(2)
+            kills.append(datetime.now(UTC))
+            service.worker.kill()
+
+    killer = threading.Thread(target=kill_ten_times, daemon=True)
+    killer.start()
+    tasks = [service.enqueue("probe", seconds=0.1) for _ in range(500)]
+    killer.join()
+    assert service.wait_until_finished(within=90) == {"succeeded": 500}
+    assert set(service.effects(tasks).values()) == {1}
+    ...

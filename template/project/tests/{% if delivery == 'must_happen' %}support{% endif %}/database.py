@@ -1,0 +1,55 @@
+"""The tests' own view of the database, not through the project's code, which may be at fault."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+
+class Database:
+    """Runs statements one by one, each committed at once."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._engine = create_async_engine(
+            make_url(url).set(drivername="postgresql+asyncpg"),
+            isolation_level="AUTOCOMMIT",
+            pool_pre_ping=True,
+        )
+        self._runner = asyncio.Runner()
+
+    def rows(self, statement: str, **parameters: object) -> Sequence[Row[Any]]:
+        """Run a query and return its rows."""
+
+        async def run() -> Sequence[Row[Any]]:
+            async with self._engine.connect() as connection:
+                return (await connection.execute(text(statement), parameters)).all()
+
+        return self._runner.run(run())
+
+    def value(self, statement: str, **parameters: object) -> Any:
+        """Run a query and return the one value of its one row."""
+        [(value,)] = self.rows(statement, **parameters)
+        return value
+
+    def run(self, *statements: str) -> None:
+        """Run statements that return nothing."""
+
+        async def run() -> None:
+            async with self._engine.connect() as connection:
+                for statement in statements:
+                    await connection.execute(text(statement))
+
+        self._runner.run(run())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._runner.run(self._engine.dispose())
+        self._runner.close()
+
+
+def sibling(url: str, name: str) -> str:
+    """The URL of the database `name` on the same server."""
+    return make_url(url).set(database=name).render_as_string(hide_password=False)

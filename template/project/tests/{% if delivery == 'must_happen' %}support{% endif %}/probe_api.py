@@ -1,0 +1,34 @@
+"""An API with one more route, which enqueues probes; the tests run it instead of `app.main`.
+
+The tests copy this module into the project's `app/`.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import text
+
+from app.database import Session
+from app.delivery import Tasks
+from app.delivery.definitions import must_happen_tasks
+from app.main import app
+
+
+class Probe(BaseModel):
+    """A probe task to enqueue."""
+
+    name: str
+    arguments: dict[str, Any]
+    options: dict[str, Any]
+
+
+@app.post("/probes", status_code=202)
+async def enqueue_probe(probe: Probe, session: Session, tasks: Tasks) -> dict[str, UUID]:
+    """Write something of the request's own, and enqueue the task in the same transaction."""
+    task = must_happen_tasks()[probe.name].using(**probe.options)
+    handle = await tasks.enqueue(task, **probe.arguments)
+    await session.execute(
+        text("INSERT INTO probe_requests (task_id) VALUES (:id)"), {"id": handle.id}
+    )
+    return {"id": handle.id}

@@ -1,0 +1,44 @@
+"""Run Alembic's migrations on the database that the settings name."""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection, NullPool
+
+import app.delivery.ledger
+import app.models  # noqa: F401 -- imported so that autogenerate sees its tables
+from app.database import Base, create_engine
+from app.settings import settings
+
+
+def run_offline() -> None:
+    """Print the SQL instead of running it."""
+    context.configure(url=settings.database_url, target_metadata=Base.metadata, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run(connection: Connection) -> None:
+    """Migrate over an open connection, in one transaction on SQLite too."""
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=True,
+        transactional_ddl=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def run_online() -> None:
+    """Connect and migrate."""
+    engine = create_engine(settings.database_url, poolclass=NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(run)
+    await engine.dispose()
+
+
+if context.is_offline_mode():
+    run_offline()
+else:
+    asyncio.run(run_online())
