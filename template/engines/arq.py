@@ -130,7 +130,7 @@ async def _run(ctx: dict[Any, Any], *arguments: Any, **_: Any) -> None:
 def _functions() -> list[Function]:
     """Every task under its own name, so that ARQ's log and monitors show it."""
     return [
-        func(_run, name=UNREGISTERED),
+        func(_run, name=UNREGISTERED, timeout=TIMEOUT_MARGIN),
         *(
             func(_run, name=task.name, timeout=task.time_limit + TIMEOUT_MARGIN)
             for task in must_happen_tasks().values()

@@ -87,8 +87,11 @@ def prepare(task: NiceToHaveTask[P], *args: P.args, **kwargs: P.kwargs) -> Call:
     """Bind a task to its arguments.
 
     Raises:
-        TypeError: the task does not take these arguments.
+        TypeError: it is not a task, or does not take these arguments.
     """
+    if not isinstance(task, NiceToHaveTask):
+        what = getattr(task, "__name__", repr(task))
+        raise TypeError(f"{what} is not a task: declare it with @nice_to_have or @must_happen")
     inspect.signature(task.function).bind(*args, **kwargs)
     return Call(task, partial(task.function, *args, **kwargs))
 

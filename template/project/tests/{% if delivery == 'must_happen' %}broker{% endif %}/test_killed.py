@@ -5,8 +5,7 @@ import signal
 import threading
 import time
 from datetime import UTC, datetime
-
-import httpx2
+from itertools import pairwise
 
 from tests.support.service import LEASE_SECONDS, Service
 from tests.support.waiting import eventually
@@ -107,4 +106,16 @@ def test_500_tasks_while_the_worker_is_killed_every_two_seconds(service: Service
     killer.join()
     assert service.wait_until_finished(within=90) == {"succeeded": 500}
     assert set(service.effects(tasks).values()) == {1}
-    ...
+    again = _seconds_until_run_again(service, kills)
+    assert again, "no kill interrupted a task"
+    assert max(again) <= RERUN_SECONDS
+
+
+def _seconds_until_run_again(service: Service, kills: list[datetime]) -> list[float]:
+    starts = service.database.rows("SELECT task_id, at FROM probe_starts ORDER BY task_id, attempt")
+    return [
+        (again.at - kill).total_seconds()
+        for first, again in pairwise(starts)
+        if first.task_id == again.task_id
+        for kill in [next((kill for kill in kills if kill > first.at), again.at)]
+    ]

@@ -3,6 +3,7 @@
 The tests copy this module into the project's `app/`.
 """
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,18 +16,26 @@ from app.delivery.definitions import must_happen_tasks
 from app.main import app
 
 
+class Options(BaseModel):
+    """Options of one enqueue."""
+
+    delay: timedelta | None = None
+    queue: str | None = None
+    priority: int | None = None
+
+
 class Probe(BaseModel):
     """A probe task to enqueue."""
 
     name: str
     arguments: dict[str, Any]
-    options: dict[str, Any]
+    options: Options
 
 
 @app.post("/probes", status_code=202)
 async def enqueue_probe(probe: Probe, session: Session, tasks: Tasks) -> dict[str, UUID]:
     """Write something of the request's own, and enqueue the task in the same transaction."""
-    task = must_happen_tasks()[probe.name].using(**probe.options)
+    task = must_happen_tasks()[probe.name].using(**probe.options.model_dump())
     handle = await tasks.enqueue(task, **probe.arguments)
     await session.execute(
         text("INSERT INTO probe_requests (task_id) VALUES (:id)"), {"id": handle.id}

@@ -121,6 +121,13 @@ class Service:
         rows = self.database.rows("SELECT status, count(*) FROM tasks GROUP BY status")
         return {row.status: row.count for row in rows}
 
+    def waiting(self) -> int:
+        """How many tasks wait in the broker, as far as the ledger knows."""
+        published: int = self.database.value(
+            "SELECT count(*) FROM tasks WHERE status = 'queued' AND wake_at > now() + '10 min'"
+        )
+        return published
+
     def open_transactions(self) -> int:
         """How many transactions wait for their client: attempts that have begun to have effects."""
         waiting: int = self.database.value(
