@@ -32,7 +32,7 @@ from redis.exceptions import RedisError
 from app.database import engine as database
 from app.delivery.definitions import must_happen_tasks, queues
 from app.delivery.execution import execute
-from app.delivery.messages import Message
+from app.delivery.ledger import Message
 from app.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -42,9 +42,9 @@ SOCKET_TIMEOUT = 1.0  # seconds for one answer from Redis
 PRIORITY_STEP = timedelta(hours=1)
 JOB_EXPIRY = timedelta(days=7)  # the ledger publishes again what waited longer
 
-MAX_JOBS = 20  # executions at a time, per queue and process
+MAX_JOBS = 10  # executions at a time, per queue and process
 POLL_DELAY = 0.05  # seconds; with ARQ's half second, MAX_JOBS would start only twice a second
-QUEUE_READ_LIMIT = 1_000  # running jobs stay at the queue's head: more than run in all processes
+QUEUE_READ_LIMIT = 500  # running jobs stay at the queue's head: more than run in all processes
 TIMEOUT_MARGIN = 10.0  # seconds beyond a task's own limit, which the execution enforces itself
 HEALTH_INTERVAL = 30  # seconds between the lines that ARQ leaves at `<queue key>:health-check`
 RECONNECT_DELAY = 1.0  # seconds between attempts to reach Redis again

@@ -33,7 +33,7 @@ from redis.retry import Retry
 from app.database import engine as database
 from app.delivery.definitions import must_happen_tasks, queues
 from app.delivery.execution import execute
-from app.delivery.messages import Message
+from app.delivery.ledger import Message
 from app.settings import settings
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ async def _log_start(task: TaskContext) -> None:
         )
 
 
-async def _record_effect(task: TaskContext) -> None:
+async def probe_effect(task: TaskContext) -> None:
+    """Write what may exist only once, together with the success of the task."""
     await task.session.execute(
         text("INSERT INTO probe_effects (task_id, attempt) VALUES (:id, :attempt)"),
         {"id": task.id, "attempt": task.attempt},
@@ -29,7 +30,7 @@ async def _record_effect(task: TaskContext) -> None:
 
 async def _work(task: TaskContext, seconds: float) -> str:
     await _log_start(task)
-    await _record_effect(task)
+    await probe_effect(task)
     await asyncio.sleep(seconds)
     return f"attempt {task.attempt}"
 

@@ -1,0 +1,45 @@
+"""A broker that goes away, falls silent or forgets, while requests go on being answered."""
+
+import time
+
+import pytest
+
+from tests.support.broker import empty
+from tests.support.service import Service
+
+RECOVERY_SECONDS = 60.0
+"""How long a backlog may take to be worked off once the broker is back."""
+
+
+def test_broker_stopped_and_started(service: Service) -> None:
+    tasks = [service.enqueue("probe", seconds=0.2) for _ in range(30)]
+    tasks += [service.enqueue("probe_failing", failures=2) for _ in range(5)]
+    service.wait_until_started(tasks[-1])
+    service.broker.stop()
+    tasks += [service.enqueue("probe") for _ in range(10)]
+    service.broker.start()
+    assert service.wait_until_finished(within=RECOVERY_SECONDS) == {"succeeded": len(tasks)}
+    assert set(service.effects(tasks).values()) == {1}
+
+
+def test_broker_emptied(service: Service) -> None:
+    tasks = [service.enqueue("probe", seconds=0.1) for _ in range(500)]
+    empty(service.broker.url)
+    assert service.waiting() > 100, "the broker was emptied too late to prove anything"
+    assert service.wait_until_finished(within=RECOVERY_SECONDS) == {"succeeded": 500}
+    assert set(service.effects(tasks).values()) == {1}
+
+
+@pytest.mark.parametrize("fault", ["stop", "hang"])
+def test_requests_do_not_depend_on_the_broker(service: Service, fault: str) -> None:
+    getattr(service.broker, fault)()
+    slowest = 0.0
+    tasks = []
+    for _ in range(100):
+        begun = time.monotonic()
+        tasks.append(service.enqueue("probe"))
+        slowest = max(slowest, time.monotonic() - begun)
+    service.broker.start()
+    assert slowest < 1
+    assert service.wait_until_finished(within=RECOVERY_SECONDS) == {"succeeded": 100}
+    assert set(service.effects(tasks).values()) == {1}

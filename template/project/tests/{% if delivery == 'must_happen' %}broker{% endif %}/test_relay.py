@@ -1,0 +1,32 @@
+"""The relay brings back what was lost, and leaves alone what only waits."""
+
+from tests.support.service import LEASE_SECONDS, Service
+from tests.support.waiting import eventually
+
+
+def test_two_relays_are_harmless(service: Service) -> None:
+    service.run_extra("relay")
+    tasks = [service.enqueue("probe", options={"delay": "PT1S"}) for _ in range(100)]
+    assert service.wait_until_finished(within=30) == {"succeeded": 100}
+    starts = service.database.rows("SELECT task_id FROM probe_starts")
+    assert sorted(each.task_id for each in starts) == sorted(tasks)
+
+
+def test_waiting_backlog_is_not_published_again(service: Service) -> None:
+    service.worker.terminate(within=20)
+    for _ in range(50):
+        service.enqueue("probe")
+    eventually(lambda: service.waiting() == 50, within=20, what="all tasks are published")
+    published = service.database.rows("SELECT id, published_at FROM tasks ORDER BY id")
+    # The relay compares the ledger with the broker several times a lease; a task that is delayed
+    # by some leases shows that it has gone on doing so.
+    later = service.enqueue("probe", options={"delay": f"PT{3 * LEASE_SECONDS}S"})
+    eventually(
+        lambda: service.waiting() == 51, within=3 * LEASE_SECONDS + 10, what="the relay goes on"
+    )
+    again = service.database.rows(
+        "SELECT id, published_at FROM tasks WHERE id <> :later ORDER BY id", later=later
+    )
+    assert again == published
+    service.worker.start()
+    assert service.wait_until_finished(within=30) == {"succeeded": 51}
