@@ -11,8 +11,16 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
-# What would point uv, git or Python at our own environment instead of the project's.
-_OURS = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "UV_PROJECT_ENVIRONMENT", "GIT_DIR")
+# What would point uv, git or Python at our own environment instead of the project's; and what would
+# make every start of its programs compile all that they import.
+_OURS = (
+    "GIT_DIR",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "UV_PROJECT_ENVIRONMENT",
+    "VIRTUAL_ENV",
+)
 
 # What an interrupted test run may take to stop the servers that it started.
 _GRACE_SECONDS = 30

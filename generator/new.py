@@ -42,7 +42,8 @@ def make_project(
     steps = [step for step in STEPS if step.name not in declined]
     console.print(_summary(target, answers, steps))
     if has_changes(template):
-        console.print(f"The template {template} has uncommitted changes: no update will find them.")
+        remark = f"{template} has uncommitted changes: a project made of them cannot be updated."
+        console.print(Text(remark, style="yellow"), soft_wrap=True)
     if ask and not Confirm.ask("Make it?", console=console, default=True):
         raise Refusal("stopped: nothing was written")
     render(template, target, answers)

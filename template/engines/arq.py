@@ -33,7 +33,7 @@ from app.database import engine as database
 from app.delivery.definitions import must_happen_tasks, queues
 from app.delivery.execution import execute
 from app.delivery.ledger import Message
-from app.settings import settings
+from app.settings import LOG_FORMAT, settings
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ PRIORITY_STEP = timedelta(hours=1)
 JOB_EXPIRY = timedelta(days=7)  # the ledger publishes again what waited longer
 
 MAX_JOBS = 10  # executions at a time, per queue and process
-POLL_DELAY = 0.05  # seconds; with ARQ's half second, MAX_JOBS would start only twice a second
+POLL_DELAY = 0.02  # seconds; with ARQ's half second, MAX_JOBS would start only twice a second
 QUEUE_READ_LIMIT = 500  # running jobs stay at the queue's head: more than run in all processes
 TIMEOUT_MARGIN = 10.0  # seconds beyond a task's own limit, which the execution enforces itself
 HEALTH_INTERVAL = 30  # seconds between the lines that ARQ leaves at `<queue key>:health-check`
@@ -140,6 +140,8 @@ def _functions() -> list[Function]:
 
 def _checked_functions() -> Iterator[Function]:
     """The same after a check of the broker: as a generator, run only when ARQ starts a worker."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    logging.getLogger("arq").propagate = not logging.getLogger("arq").handlers
     if settings.broker_url is None:
         sys.exit("The worker needs BROKER_URL, for example redis://localhost:6379/0")
     try:

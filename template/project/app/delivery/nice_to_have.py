@@ -12,6 +12,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, ParamSpec, overload
@@ -123,12 +124,11 @@ async def _run(call: Call) -> None:
                         raise
                     logger.warning("%s raised in attempt %d", task.name, attempt, exc_info=True)
                 else:
-                    break
+                    outcomes.labels(task.name, "succeeded").inc()
+                    return
     except (Exception, SystemExit):
         outcomes.labels(task.name, "failed").inc()
         logger.exception("%s failed", task.name)
-    else:
-        outcomes.labels(task.name, "succeeded").inc()
 
 
 async def _attempt(call: Call) -> None:
@@ -136,27 +136,19 @@ async def _attempt(call: Call) -> None:
         await call.run()
         return
     await _threads.acquire()
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def settle(error: Exception | None) -> None:
-        _threads.release()
-        if not done.cancelled():
-            done.set_result(None) if error is None else done.set_exception(error)
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    future: Future[object] = Future()
+    future.set_running_or_notify_cancel()
 
     def work() -> None:
-        error: Exception | None = None
         try:
-            context.run(call.run)
-        except Exception as raised:
-            error = raised
-        except SystemExit as raised:
-            error = RuntimeError(f"the task called sys.exit({raised.code!r})")
+            future.set_result(context.run(call.run))
+        except BaseException as error:
+            future.set_exception(error)
         with contextlib.suppress(RuntimeError):  # The loop is closed: the process is ending.
-            loop.call_soon_threadsafe(settle, error)
+            loop.call_soon_threadsafe(_threads.release)
 
     # A thread cannot be stopped: one past its time limit keeps its place until it ends, so that
     # there are never more; as a daemon it does not hold up a process that shuts down.
     threading.Thread(target=work, name=call.task.name, daemon=True).start()
-    await done
+    await asyncio.wrap_future(future)

@@ -33,9 +33,7 @@ class Supervised:
         self._log_start = 0
         self._command = command
         self._folder = folder
-        # As an activated virtual environment does; the Procfile's commands are found there.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self._environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **environment}
+        self._environment = environment
         self._reaper = reaper
         self._wanted = False
         self._turn = threading.Lock()
@@ -98,11 +96,13 @@ class Supervised:
         return self._log.read_bytes()[self._log_start :].decode(errors="replace").splitlines()
 
     def _launch(self) -> None:
+        # As an activated virtual environment does; the Procfile's commands are found there.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", self._command],
                 cwd=self._folder,
-                env=self._environment,
+                env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **self._environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -168,9 +168,10 @@ class Service:
         self.wait_until_ready()
         self.wait_until_finished(within=30)
 
-    def restart(self) -> None:
-        """Start afresh after a test that failed somewhere on its way."""
+    def restart(self, lease_seconds: float = LEASE_SECONDS) -> None:
+        """Start afresh, also after a test that failed somewhere on its way."""
         self.stop()
+        self.environment["LEASE_SECONDS"] = str(lease_seconds)
         self.postgresql.start()
         self.broker.start()
         empty(self.broker.url)

@@ -1,0 +1,69 @@
+"""What the tests share: each variant rendered once, the command, and how many tests it ran."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from generator.rendering import render
+from generator.variants import VARIANTS, Variant
+
+ROOT = Path(__file__).parent.parent
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session", params=list(VARIANTS.values()), ids=list(VARIANTS))
+def variant(request: pytest.FixtureRequest) -> Variant:
+    """Return one variant after the other."""
+    found: Variant = request.param
+    return found
+
+
+@pytest.fixture(scope="session")
+def project(variant: Variant, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the variant's rendered project, to look at but not to change."""
+    folder = tmp_path_factory.mktemp("projects") / variant.name
+    render(ROOT, folder, {"project_name": "Order Service", **variant.answers})
+    return folder
+
+
+@pytest.fixture
+def musthappen(tmp_path: Path) -> Command:
+    """Run the command as a user does whose terminal is elsewhere, in an empty folder."""
+
+    def run(*arguments: str, time_limit: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [Path(sys.executable).parent / "musthappen", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "100"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=time_limit,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter,
+) -> Iterator[None]:
+    """Say at the end how many tests each variant ran."""
+    yield
+    rows = [
+        value
+        for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+        if report.when == "call"
+        for key, value in report.user_properties
+        if key == "tests of a variant"
+    ]
+    if rows:
+        terminalreporter.section("tests run inside the generated projects")
+        for row in sorted(rows):
+            terminalreporter.write_line(row)

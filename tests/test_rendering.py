@@ -1,0 +1,152 @@
+"""What is rendered is complete, tidy, and says nothing of what was not chosen."""
+
+import ast
+import filecmp
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from generator.rendering import render
+from generator.variants import Variant
+from tests.conftest import ROOT
+
+BIN = Path(sys.executable).parent
+ANSWERS = ".copier-answers.yml"
+
+# What gives away that an engine or a broker was considered.
+WORDS = {
+    "celery": r"celery|kombu|billiard|flower",
+    "arq": r"(?<![a-z])arq(?![a-z])",
+    "dramatiq": r"dramatiq|periodiq",
+    "redis": r"redis|valkey",
+    "rabbitmq": r"rabbit|amqp|pika",
+}
+MUST_HAPPEN_WORDS = r"broker|\blease|ledger|\brelay|alembic|sqlalchemy|sqlite|postgres"
+
+LONGEST_NAME = "Wide Open Long Name of a Service in Town"
+
+
+def files(project: Path) -> list[Path]:
+    return sorted(path for path in project.rglob("*") if path.is_file())
+
+
+def lines(project: Path) -> Iterator[tuple[str, str]]:
+    """Yield every line, and every path, with the place where it is."""
+    for path in files(project):
+        place = str(path.relative_to(project))
+        yield place, place
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            yield f"{place}:{number}", line
+
+
+def found(project: Path, pattern: str) -> list[str]:
+    """Return where a pattern occurs, except in the answers file and in commands that update."""
+    return [
+        f"{place}: {line.strip()}"
+        for place, line in lines(project)
+        if re.search(pattern, line, re.IGNORECASE)
+        and not place.startswith(ANSWERS)
+        and "copier update" not in line
+    ]
+
+
+def test_plain_copier_renders_the_same_without_trust(
+    variant: Variant, project: Path, tmp_path: Path
+) -> None:
+    data = [f"--data={key}={value}" for key, value in variant.answers.items()]
+    data.append("--data=project_name=Order Service")
+
+    copied = subprocess.run(
+        ["copier", "copy", "--vcs-ref=HEAD", "--defaults", *data, ROOT, tmp_path / "project"],
+        executable=BIN / "copier",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert copied.returncode == 0, copied.stderr
+    assert "uv run uvicorn app.main:app" in copied.stderr
+    ours, theirs = project, tmp_path / "project"
+    names = [path.relative_to(ours) for path in files(ours)]
+    assert names == [path.relative_to(theirs) for path in files(theirs)]
+    names.remove(
+        Path(ANSWERS)
+    )  # names a commit that exists once where there are uncommitted changes
+    assert filecmp.cmpfiles(ours, theirs, names, shallow=False)[1:] == ([], [])
+
+
+def test_the_answers_are_remembered(variant: Variant, project: Path) -> None:
+    answers = yaml.safe_load((project / ANSWERS).read_text())
+    assert answers.pop("_src_path") == str(ROOT)
+    answers.pop("_commit", None)
+    assert answers == {
+        "project_name": "Order Service",
+        "project_slug": "order-service",
+        **variant.answers,
+    }
+
+
+@pytest.mark.parametrize("name", ["X", "Order Service", LONGEST_NAME])
+def test_whatever_its_name_it_is_formatted(variant: Variant, name: str, tmp_path: Path) -> None:
+    render(ROOT, tmp_path / "project", {"project_name": name, **variant.answers})
+
+    formatted = subprocess.run(
+        [BIN / "ruff", "format", "--diff", "--no-cache", tmp_path / "project"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert formatted.returncode == 0, formatted.stdout
+
+
+def test_everything_parses(project: Path) -> None:
+    for path in files(project):
+        if path.suffix == ".py":
+            ast.parse(path.read_text(), path)
+        elif path.suffix in {".yml", ".yaml"}:
+            yaml.safe_load(path.read_text())
+        elif path.suffix == ".toml":
+            tomllib.loads(path.read_text())
+
+
+def test_nothing_is_empty(project: Path) -> None:
+    assert [path for path in files(project) if not path.read_text().strip()] == []
+    assert [path for path in project.rglob("*") if path.is_dir() and not any(path.iterdir())] == []
+
+
+def test_the_text_is_tidy(project: Path) -> None:
+    for path in files(project):
+        text = path.read_text()
+        untidy = re.search(r"\A\s|[ \t]\n|\n{4}|\n\n\Z|[^\n]\Z", text)
+        assert not untidy, f"{path}: {text[: untidy.end()][-200:]!r}"
+
+
+def test_no_template_syntax_is_left(project: Path) -> None:
+    assert found(project, r"(?<!\$)\{\{ |\{%|%\}|\{#|#\}") == []
+
+
+def test_nothing_says_that_it_was_generated(project: Path) -> None:
+    assert (
+        found(project, r"copier|template|jinja|musthappen|must happen\b.*generat|TODO|FIXME") == []
+    )
+
+
+def test_nothing_of_what_was_not_chosen_is_left(variant: Variant, project: Path) -> None:
+    chosen = variant.answers.values()
+    unwanted = [words for answer, words in WORDS.items() if answer not in chosen]
+    if not variant.has_broker:
+        unwanted.append(MUST_HAPPEN_WORDS)
+    assert found(project, "|".join(unwanted)) == []
+
+
+def test_the_app_stays_small(variant: Variant, project: Path) -> None:
+    limit = 1500 if variant.has_broker else 400
+    count = sum(len(path.read_text().splitlines()) for path in (project / "app").rglob("*.py"))
+    assert count <= limit
