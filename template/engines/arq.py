@@ -149,11 +149,11 @@ def _checked_functions() -> Iterator[Function]:
             info = redis.info()
     except (RedisError, OSError) as error:
         sys.exit(f"The worker cannot reach the broker at BROKER_URL: {error}")
-    if not info["aof_enabled"]:
+    if info.get("aof_enabled") == 0:
         logger.warning("Redis has appendonly off: a restart of Redis forgets waiting jobs")
-    if info["maxmemory_policy"] != "noeviction":
-        logger.warning("Redis has maxmemory-policy %s: it may evict jobs", info["maxmemory_policy"])
-    if info["role"] != "master":
+    if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
+        logger.warning("Redis has maxmemory-policy %s: it may evict jobs", policy)
+    if info.get("role") == "slave":
         logger.warning("Redis is a replica: jobs cannot be taken from it")
     yield from _functions()
 

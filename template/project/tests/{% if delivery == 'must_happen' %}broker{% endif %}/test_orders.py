@@ -31,8 +31,10 @@ def order(service: Service, key: str | None = None) -> dict[str, str]:
 
 def payments(service: Service, orders: Sequence[dict[str, str]]) -> list[int]:
     """How often each order was charged."""
-    rows = service.database.rows("SELECT order_id, count(*) FROM payments GROUP BY order_id")
-    counts = {str(row.order_id): row.count for row in rows}
+    rows = service.database.rows(
+        "SELECT order_id, count(*) AS number FROM payments GROUP BY order_id"
+    )
+    counts = {str(row.order_id): row.number for row in rows}
     return [counts.get(order["order_id"], 0) for order in orders]
 
 

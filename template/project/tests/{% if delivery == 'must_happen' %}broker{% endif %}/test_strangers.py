@@ -45,4 +45,3 @@ def test_stranger(service: Service, tmp_path: Path, kind: str) -> None:
     assert not opened.exists()
     log = "\n".join(service.worker.log_lines())
     assert "Traceback" not in log
-    ...

@@ -118,8 +118,8 @@ class Service:
             what="every recorded task is finished",
             every=0.2,
         )
-        rows = self.database.rows("SELECT status, count(*) FROM tasks GROUP BY status")
-        return {row.status: row.count for row in rows}
+        rows = self.database.rows("SELECT status, count(*) AS number FROM tasks GROUP BY status")
+        return {row.status: row.number for row in rows}
 
     def waiting(self) -> int:
         """How many tasks wait in the broker, as far as the ledger knows."""
@@ -138,8 +138,10 @@ class Service:
 
     def effects(self, task_ids: Sequence[UUID]) -> dict[UUID, int]:
         """How many committed effects each of these tasks had."""
-        rows = self.database.rows("SELECT task_id, count(*) FROM probe_effects GROUP BY task_id")
-        counts = {row.task_id: row.count for row in rows}
+        rows = self.database.rows(
+            "SELECT task_id, count(*) AS number FROM probe_effects GROUP BY task_id"
+        )
+        counts = {row.task_id: row.number for row in rows}
         return {task_id: counts.get(task_id, 0) for task_id in task_ids}
 
     def begin_test(self) -> None:

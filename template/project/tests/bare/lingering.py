@@ -1,0 +1,26 @@
+"""The service with one more route, whose tasks take as long as a test tells them to."""
+
+import asyncio
+from pathlib import Path
+
+from app.delivery import Tasks, nice_to_have
+from app.main import app
+
+
+@nice_to_have
+async def linger(seconds: float) -> None:
+    """Take some time on the event loop."""
+    await asyncio.sleep(seconds)
+
+
+@nice_to_have
+def leave_trace(trace: Path) -> None:
+    """Show that this ran."""
+    trace.touch()
+
+
+@app.post("/linger", status_code=202)
+async def enqueue_lingering(seconds: float, trace: Path, tasks: Tasks) -> None:
+    """Enqueue both."""
+    await tasks.enqueue(linger, seconds)
+    await tasks.enqueue(leave_trace, trace)

@@ -1,0 +1,261 @@
+"""Tasks that run after the response, in this process."""
+
+import asyncio
+import threading
+from typing import Annotated
+
+import httpx2
+import pytest
+from fastapi import BackgroundTasks, Depends, FastAPI
+from fastapi.testclient import TestClient
+from prometheus_client import REGISTRY
+from starlette.types import Message, Receive, Scope, Send
+
+from app.delivery import NiceToHaveTask, Tasks, nice_to_have
+from app.delivery.nice_to_have import THREADS
+from tests.bare.waiting import WITHIN_SECONDS, eventually_async
+
+
+def run_after_a_response(*enqueued: NiceToHaveTask[[]]) -> None:
+    """Enqueue tasks in one request and wait until they have ended."""
+    api = FastAPI()
+
+    @api.post("/")
+    async def route(tasks: Tasks) -> None:
+        for task in enqueued:
+            await tasks.enqueue(task)
+
+    assert TestClient(api).post("/").status_code == 200
+
+
+def count(name: str, outcome: str) -> float:
+    """Return how many tasks of this name ended so."""
+    labels = {"name": name, "outcome": outcome}
+    return REGISTRY.get_sample_value("nice_to_have_tasks_total", labels) or 0
+
+
+def test_tasks_of_dependency_and_route_run_in_order_after_the_response() -> None:
+    events: list[str] = []
+
+    @nice_to_have
+    async def on_the_loop(what: str) -> None:
+        assert threading.current_thread() is not threading.main_thread()  # the client's loop
+        asyncio.get_running_loop()
+        events.append(what)
+
+    @nice_to_have
+    def in_a_thread(*, what: str) -> None:
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+        events.append(what)
+
+    api = FastAPI()
+
+    async def dependency(tasks: Tasks) -> None:
+        await tasks.enqueue(in_a_thread, what="dependency")
+
+    @api.post("/", status_code=202)
+    async def route(tasks: Tasks, _: Annotated[None, Depends(dependency)]) -> None:
+        await tasks.enqueue(on_the_loop, "first")
+        await tasks.enqueue(in_a_thread, what="second")
+        await tasks.enqueue(on_the_loop, what="third")
+
+    async def observed(scope: Scope, receive: Receive, send: Send) -> None:
+        async def observe(message: Message) -> None:
+            events.append(message["type"])
+            await send(message)
+
+        await api(scope, receive, observe)
+
+    assert TestClient(observed).post("/").status_code == 202
+    assert events == [
+        "http.response.start",
+        "http.response.body",
+        "dependency",
+        "first",
+        "second",
+        "third",
+    ]
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, StopIteration, asyncio.CancelledError])
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_failing_task_is_logged_and_counted_and_the_next_runs(
+    kind: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    ran: list[str] = []
+
+    @nice_to_have(time_limit=5)
+    async def fails_on_the_loop() -> None:
+        raise error("on purpose")
+
+    @nice_to_have(time_limit=5)
+    def fails_in_a_thread() -> None:
+        raise error("on purpose")
+
+    @nice_to_have
+    async def follows() -> None:
+        ran.append("follows")
+
+    def leave_trace() -> None:
+        ran.append("FastAPI's own")
+
+    failing = fails_on_the_loop if kind == "async def" else fails_in_a_thread
+    before = count(failing.name, "failed")
+    api = FastAPI()
+
+    @api.post("/")
+    async def route(tasks: Tasks, background_tasks: BackgroundTasks) -> None:
+        await tasks.enqueue(failing)
+        await tasks.enqueue(follows)
+        background_tasks.add_task(leave_trace)
+
+    assert TestClient(api).post("/").status_code == 200
+    assert ran == ["follows", "FastAPI's own"]
+    assert count(failing.name, "failed") == before + 1
+    assert f"{failing.name} failed" in caplog.text
+    assert "TimeoutError" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_attempts(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    attempts: list[int] = []
+
+    def fail_twice() -> None:
+        attempts.append(len(attempts) + 1)
+        if len(attempts) < 3:
+            raise ConnectionError(f"failure {len(attempts)}")
+
+    @nice_to_have(max_attempts=3)
+    async def retried_on_the_loop() -> None:
+        fail_twice()
+
+    @nice_to_have(max_attempts=3)
+    def retried_in_a_thread() -> None:
+        fail_twice()
+
+    task = retried_on_the_loop if kind == "async def" else retried_in_a_thread
+    run_after_a_response(task)
+    assert attempts == [1, 2, 3]
+    assert count(task.name, "succeeded") == 1
+    assert count(task.name, "failed") == 0
+    assert "failure 1" in caplog.text
+    assert "failure 2" in caplog.text
+
+
+def test_attempts_end() -> None:
+    attempts: list[None] = []
+
+    @nice_to_have(max_attempts=2)
+    async def always_fails() -> None:
+        attempts.append(None)
+        raise ConnectionError
+
+    run_after_a_response(always_fails)
+    assert len(attempts) == 2
+    assert count("always_fails", "failed") == 1
+
+
+def test_time_limit_covers_all_attempts_and_the_next_task_runs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    attempts: list[str] = []
+    release = threading.Event()
+
+    @nice_to_have(time_limit=0.05, max_attempts=2)
+    async def hangs_on_the_loop() -> None:
+        attempts.append("hangs_on_the_loop")
+        await asyncio.Event().wait()
+
+    @nice_to_have(time_limit=0.05, max_attempts=2)
+    def hangs_in_a_thread() -> None:
+        attempts.append("hangs_in_a_thread")
+        release.wait(WITHIN_SECONDS)
+
+    @nice_to_have
+    def follows_what_hangs() -> None:
+        attempts.append("follows_what_hangs")
+
+    try:
+        run_after_a_response(hangs_on_the_loop, hangs_in_a_thread, follows_what_hangs)
+    finally:
+        release.set()
+    assert attempts == ["hangs_on_the_loop", "hangs_in_a_thread", "follows_what_hangs"]
+    assert count("hangs_on_the_loop", "failed") == 1
+    assert count("hangs_in_a_thread", "failed") == 1
+    assert caplog.text.count("TimeoutError") >= 2
+
+
+@pytest.mark.anyio
+async def test_def_tasks_have_few_threads_and_none_of_the_routes() -> None:
+    release = threading.Event()
+    lock = threading.Lock()
+    running: list[int] = [0]
+
+    @nice_to_have
+    def blocks() -> None:
+        with lock:
+            running.append(running[-1] + 1)
+        release.wait(WITHIN_SECONDS)
+        with lock:
+            running.append(running[-1] - 1)
+
+    api = FastAPI()
+
+    @api.post("/tasks")
+    async def enqueue(tasks: Tasks) -> None:
+        await tasks.enqueue(blocks)
+
+    @api.get("/route")
+    def route() -> str:
+        return "answered"
+
+    async def all_threads_are_taken() -> bool:
+        return running[-1] == THREADS
+
+    transport = httpx2.ASGITransport(api)
+    async with (
+        httpx2.AsyncClient(transport=transport, base_url="http://service") as client,
+        asyncio.TaskGroup() as requests,
+    ):
+        try:
+            for _ in range(50):  # more than the threads of `def` routes
+                requests.create_task(client.post("/tasks"))
+            await eventually_async(all_threads_are_taken)
+            async with asyncio.timeout(WITHIN_SECONDS / 2):
+                assert (await client.get("/route")).json() == "answered"
+        finally:
+            release.set()
+    assert max(running) == THREADS
+    assert running[-1] == 0
+    assert count("blocks", "succeeded") == 50
+
+
+def test_what_cannot_run_is_refused_by_enqueue() -> None:
+    @nice_to_have
+    async def takes_a_number(number: int) -> None: ...
+
+    async def no_task() -> None: ...
+
+    api = FastAPI()
+
+    @api.post("/wrong-arguments")
+    async def enqueue_wrong_arguments(tasks: Tasks) -> None:
+        await tasks.enqueue(takes_a_number, 1, 2)  # type: ignore[call-arg]
+
+    @api.post("/no-task")
+    async def enqueue_no_task(tasks: Tasks) -> None:
+        await tasks.enqueue(no_task)  # type: ignore[arg-type]
+
+    client = TestClient(api)
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        client.post("/wrong-arguments")
+    with pytest.raises(TypeError, match="no_task is not a task: declare it with @nice_to_have"):
+        client.post("/no-task")
+
+
+def test_impossible_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="must be positive"):
+        nice_to_have(max_attempts=0)
+    with pytest.raises(ValueError, match="must be positive"):
+        nice_to_have(time_limit=0)
