@@ -65,7 +65,7 @@ def _summary(target: Path, answers: Mapping[str, str], steps: Collection[Step]) 
 def _take(step: Step, target: Path, answers: Mapping[str, str], console: Console) -> bool:
     with console.status(f"{step.title} …"):
         try:
-            remark = step.run(target, answers["project_name"])
+            remark = step.run(target.resolve(), answers["project_name"])
         except Refusal as refusal:
             console.print(Text(f"✗ {step.title}: {refusal}", style="red"), soft_wrap=True)
             return False

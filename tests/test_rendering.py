@@ -25,9 +25,9 @@ WORDS = {
     "arq": r"(?<![a-z])arq(?![a-z])",
     "dramatiq": r"dramatiq|periodiq",
     "redis": r"redis|valkey",
-    "rabbitmq": r"rabbit|amqp|pika",
+    "rabbitmq": r"rabbit|(?<!app\.)amqp|pika",  # `app.amqp` is Celery's own, on any broker
 }
-MUST_HAPPEN_WORDS = r"broker|\blease|ledger|\brelay|alembic|sqlalchemy|sqlite|postgres"
+MUST_HAPPEN_WORDS = r"alembic|sqlalchemy|sqlite|asyncpg|\brelay|\blease|_url\b|operator_token"
 
 LONGEST_NAME = "Wide Open Long Name of a Service in Town"
 
@@ -52,6 +52,7 @@ def found(project: Path, pattern: str) -> list[str]:
         for place, line in lines(project)
         if re.search(pattern, line, re.IGNORECASE)
         and not place.startswith(ANSWERS)
+        and ANSWERS not in line
         and "copier update" not in line
     ]
 
@@ -133,9 +134,7 @@ def test_no_template_syntax_is_left(project: Path) -> None:
 
 
 def test_nothing_says_that_it_was_generated(project: Path) -> None:
-    assert (
-        found(project, r"copier|template|jinja|musthappen|must happen\b.*generat|TODO|FIXME") == []
-    )
+    assert found(project, r"copier|(?<!file_)template|jinja|\b(?-i:musthappen)\b|todo|fixme") == []
 
 
 def test_nothing_of_what_was_not_chosen_is_left(variant: Variant, project: Path) -> None:

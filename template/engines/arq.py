@@ -1,8 +1,8 @@
-"""Why this module exists: it is the only one that knows ARQ, which carries task ids to workers.
+"""Carry recorded tasks through ARQ, the only module that knows which engine is used.
 
 ARQ's worker reads one queue. Ours reads several: `arq app.delivery.engine.WorkerSettings` starts
 one ARQ worker per queue on its event loop, for every queue of the project or only for those in
-the environment variable WORKER_QUEUES (comma-separated). Each gives its queue MAX_JOBS at a time.
+the environment variable WORKER_QUEUES (comma-separated). They share MAX_JOBS.
 
 A queue is the sorted set `arq:queue:<name>`, ordered by time; a priority level counts as
 PRIORITY_STEP of waiting, so that urgent tasks overtake and the others still get their turn.
@@ -21,6 +21,7 @@ from time import time
 from typing import Any
 from uuid import UUID, uuid4
 
+import sqlalchemy as sa
 from arq.connections import ArqRedis
 from arq.constants import job_key_prefix
 from arq.jobs import serialize_job
@@ -32,7 +33,7 @@ from redis.exceptions import RedisError
 from app.database import engine as database
 from app.delivery.definitions import must_happen_tasks, queues
 from app.delivery.execution import execute
-from app.delivery.ledger import Message
+from app.delivery.ledger import Message, Status, query, t
 from app.settings import LOG_FORMAT, settings
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ SOCKET_TIMEOUT = 1.0  # seconds for one answer from Redis
 PRIORITY_STEP = timedelta(hours=1)
 JOB_EXPIRY = timedelta(days=7)  # the ledger publishes again what waited longer
 
-MAX_JOBS = 10  # executions at a time, per queue and process
+MAX_JOBS = 16  # executions at a time in a process, shared by its queues
 POLL_DELAY = 0.02  # seconds; with ARQ's half second, MAX_JOBS would start only twice a second
 QUEUE_READ_LIMIT = 500  # running jobs stay at the queue's head: more than run in all processes
 TIMEOUT_MARGIN = 10.0  # seconds beyond a task's own limit, which the execution enforces itself
@@ -95,12 +96,15 @@ async def publish(messages: Sequence[Message]) -> None:
 
 
 async def depth(queue: str) -> int:
-    """How many jobs Redis holds for a queue: waiting, running, or left by a worker that died.
+    """Count the jobs that wait in Redis; it counts those that run too, which the ledger knows.
 
     Raises RedisError, OSError or TimeoutError within PUBLISH_TIMEOUT if Redis does not answer.
     """
     async with asyncio.timeout(PUBLISH_TIMEOUT):
-        return int(await _redis(asyncio.get_running_loop()).zcard(queue_key(queue)))
+        jobs = int(await _redis(asyncio.get_running_loop()).zcard(queue_key(queue)))
+    is_running = (t.queue == queue) & (t.status == Status.RUNNING)
+    [(running,)] = await query(sa.select(sa.func.count()).where(is_running))
+    return max(0, jobs - int(running))
 
 
 def _serialize(job: dict[str, Any]) -> bytes:
@@ -182,7 +186,7 @@ class _Consumer:
             queue_name=queue_key(self._queue),
             redis_pool=self._redis,
             handle_signals=False,
-            max_jobs=MAX_JOBS,
+            max_jobs=max(1, MAX_JOBS // len(queues())),
             poll_delay=POLL_DELAY,
             queue_read_limit=QUEUE_READ_LIMIT,
             max_tries=sys.maxsize,  # the ledger counts attempts

@@ -1,7 +1,7 @@
 """Dramatiq on RabbitMQ, so that a recorded task reaches a worker and only its id travels.
 
 What is lost, late or delivered twice is put right by the ledger; Dramatiq's own retries, delays
-and results are not used. To drain a worker, signal the process that the Procfile line starts.
+and results are not used.
 """
 
 import asyncio
@@ -51,6 +51,9 @@ THREADS = 4
 
 NOT_FOUND = 404
 """AMQP's reply code for a queue that does not exist."""
+
+GIVE_BACK_SECONDS = 5.0
+"""How long an execution that is stopped by a shutdown may take to give its task back."""
 
 UNKNOWN = "unknown_task"
 """The actor of messages whose task this release of the code does not know."""
@@ -143,9 +146,9 @@ class WorkerProcess(Middleware):
         Thread(target=self._watch, daemon=True).start()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Close the database connections while their event loop still runs."""
+        """Give back what has not ended in time, while the event loop still runs."""
         if thread := get_event_loop_thread():
-            thread.run_coroutine(database.dispose())
+            thread.run_coroutine(_give_back())
         self.stopped.set()
 
     def _watch(self) -> None:
@@ -168,6 +171,15 @@ def _parameters() -> pika.URLParameters:
     parameters.socket_timeout = parameters.stack_timeout = 1
     parameters.blocked_connection_timeout = 1
     return parameters
+
+
+async def _give_back() -> None:
+    unfinished = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in unfinished:
+        task.cancel()
+    if unfinished:
+        await asyncio.wait(unfinished, timeout=GIVE_BACK_SECONDS)
+    await database.dispose()
 
 
 async def _run(*args: object, **kwargs: object) -> None:

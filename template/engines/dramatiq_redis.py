@@ -1,7 +1,7 @@
 """Dramatiq on Redis, so that a recorded task reaches a worker and only its id travels.
 
 What is lost, late or delivered twice is put right by the ledger; Dramatiq's own retries, delays
-and results are not used. To drain a worker, signal the process that the Procfile line starts.
+and results are not used.
 """
 
 import asyncio
@@ -44,6 +44,9 @@ PUBLISH_SECONDS = 1.5
 
 TIME_LIMIT_MARGIN = 15.0
 """Seconds after a task's own time limit at which Dramatiq frees the thread that waits for it."""
+
+GIVE_BACK_SECONDS = 5.0
+"""How long an execution that is stopped by a shutdown may take to give its task back."""
 
 UNKNOWN = "unknown_task"
 """The actor of messages whose task this release of the code does not know."""
@@ -158,9 +161,9 @@ class WorkerProcess(Middleware):
         Thread(target=self._watch, daemon=True).start()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Close the database connections while their event loop still runs."""
+        """Give back what has not ended in time, while the event loop still runs."""
         if thread := get_event_loop_thread():
-            thread.run_coroutine(database.dispose())
+            thread.run_coroutine(_give_back())
         self.stopped.set()
 
     def _watch(self) -> None:
@@ -185,6 +188,15 @@ def _warn_of_unsafe_settings() -> None:
                 logger.warning("Redis has %s %s: set %s, or messages get lost", name, value, safe)
     except redis.RedisError as error:
         logger.info("The settings of Redis could not be read: %s", error)
+
+
+async def _give_back() -> None:
+    unfinished = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in unfinished:
+        task.cancel()
+    if unfinished:
+        await asyncio.wait(unfinished, timeout=GIVE_BACK_SECONDS)
+    await database.dispose()
 
 
 async def _run(*args: object, **kwargs: object) -> None:

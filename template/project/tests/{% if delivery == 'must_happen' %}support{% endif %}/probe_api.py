@@ -35,7 +35,7 @@ class Probe(BaseModel):
 @app.post("/probes", status_code=202)
 async def enqueue_probe(probe: Probe, session: Session, tasks: Tasks) -> dict[str, UUID]:
     """Write something of the request's own, and enqueue the task in the same transaction."""
-    task = must_happen_tasks()[probe.name].using(**probe.options.model_dump())
+    task = must_happen_tasks()[probe.name].using(**probe.options.model_dump(exclude_none=True))
     handle = await tasks.enqueue(task, **probe.arguments)
     await session.execute(
         text("INSERT INTO probe_requests (task_id) VALUES (:id)"), {"id": handle.id}

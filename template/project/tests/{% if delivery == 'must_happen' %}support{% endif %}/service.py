@@ -1,6 +1,7 @@
 """The whole service as it runs in production: API, worker and relay, a database and a broker."""
 
 import secrets
+import time
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -154,6 +155,7 @@ class Service:
 
     def log_tails(self) -> list[tuple[str, str]]:
         """The end of each process's log of this test."""
+        time.sleep(0.5)  # what explains the failure may be about to be written
         processes = (self.api, self.worker, self.relay, *self.extras)
         return [(f"{each.name} log", "\n".join(each.log_lines()[-40:])) for each in processes]
 
