@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.broker import empty
 from tests.support.service import Service
+from tests.support.waiting import eventually
 
 RECOVERY_SECONDS = 60.0
 """How long a backlog may take to be worked off once the broker is back."""
@@ -23,9 +24,11 @@ def test_broker_stopped_and_started(service: Service) -> None:
 
 
 def test_broker_emptied(service: Service) -> None:
-    tasks = [service.enqueue("probe", seconds=0.1) for _ in range(500)]
+    service.worker.suspend()
+    tasks = [service.enqueue("probe") for _ in range(500)]
+    eventually(lambda: service.waiting() == 500, within=20, what="all tasks are published")
     empty(service.broker.url)
-    assert service.waiting() > 100, "the broker was emptied too late to prove anything"
+    service.worker.resume()
     assert service.wait_until_finished(within=RECOVERY_SECONDS) == {"succeeded": 500}
     assert set(service.effects(tasks).values()) == {1}
 

@@ -30,5 +30,6 @@ def test_task_waits_for_a_worker_that_knows_it(service: Service) -> None:
     service.project.add_task_module("next_release", NEW_MODULE)
     service.worker.terminate(within=20)
     service.worker.start()
+    service.database.run("UPDATE tasks SET wake_at = now() WHERE status = 'queued'")  # no back-off
     service.wait_for(task, within=30)
     assert service.effects([task, neighbour]) == {task: 1, neighbour: 1}

@@ -20,9 +20,9 @@ def test_waiting_backlog_is_not_published_again(service: Service) -> None:
     published = service.database.rows("SELECT id, published_at FROM tasks ORDER BY id")
     # The relay compares the ledger with the broker several times a lease; a task that is delayed
     # by some leases shows that it has gone on doing so.
-    later = service.enqueue("probe", options={"delay": f"PT{3 * LEASE_SECONDS}S"})
+    later = service.enqueue("probe", options={"delay": f"PT{2 * LEASE_SECONDS}S"})
     eventually(
-        lambda: service.waiting() == 51, within=3 * LEASE_SECONDS + 10, what="the relay goes on"
+        lambda: service.waiting() == 51, within=2 * LEASE_SECONDS + 10, what="the relay goes on"
     )
     again = service.database.rows(
         "SELECT id, published_at FROM tasks WHERE id <> :later ORDER BY id", later=later

@@ -179,10 +179,11 @@ class Service:
         self.postgresql.start()
         self.broker.start()
         empty(self.broker.url)
-        self.begin_test()
+        self.database.run("DELETE FROM tasks")
         for process in (self.api, self.worker, self.relay):
             process.start()
         self.wait_until_ready()
+        self.begin_test()
 
     def stop(self) -> None:
         """Kill all processes."""
