@@ -13,8 +13,12 @@ from generator.refusal import Refusal
 from generator.rendering import render
 from generator.variants import Variant
 
-# Far above what any step takes on two busy cores; only a hang reaches it.
+# Far above what a step, and a single test, take on two busy cores: only a hang reaches them.
 _TIME_LIMIT_SECONDS = 1200
+_DUMP_A_HANG = (
+    "--override-ini=faulthandler_timeout=300",
+    "--override-ini=faulthandler_exit_on_timeout=true",
+)
 
 _GIT = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -162,7 +166,7 @@ def _run_tool(step: Step, project: Path, *options: str) -> Outcome:
 def _run_tests(step: Step, project: Path) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder, "junit.xml")
-        outcome = _run_tool(step, project, f"--junit-xml={record}")
+        outcome = _run_tool(step, project, f"--junit-xml={record}", *_DUMP_A_HANG)
         if not record.exists():
             return Result(step, ok=False, seconds=outcome.seconds, output=outcome.output)
         suites = list(ET.parse(record).iter("testsuite"))  # noqa: S314 - our own

@@ -36,7 +36,7 @@ def install_pre_commit(project: Path, _: str) -> str | None:
         return "run `uv run pre-commit install` once the project is installed and under git"
     _run_or_refuse([str(program), "install"], project)
     if shutil.which("uv") is None:
-        return "they run through uv: put it on the PATH before you commit"
+        return f"they run through uv: put it on the PATH before you commit ({uv()[0]})"
     return None
 
 

@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def running(command: str, directory: Path) -> Iterator[str]:
         service.wait(30)
 
 
-def curl(command: str, base: str) -> tuple[int, dict[str, str]]:
+def curl(command: str, base: str) -> tuple[int, Message]:
     """Send the request that a curl command line describes; return its status and headers."""
     _, _, address, _, header, _, body = shlex.split(command)
     name, _, value = header.partition(": ")
@@ -93,7 +94,7 @@ def curl(command: str, base: str) -> tuple[int, dict[str, str]]:
         base + address.removeprefix("localhost:8000"), body.encode(), {name: value}
     )
     with urllib.request.urlopen(request) as answer:
-        return answer.status, dict(answer.headers)
+        return answer.status, answer.headers
 
 
 def get(url: str) -> Any:

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache
 from multiprocessing import current_process
 from threading import Event, Thread
@@ -188,7 +188,8 @@ async def _run(*args: object, **kwargs: object) -> None:
     except ValueError:
         logger.error("Dropped a message that is not one task's id: %.80r %.80r", args, kwargs)
     else:
-        await execute(task_id)
+        with suppress(asyncio.CancelledError):  # By then it has given its task back.
+            await execute(task_id)
 
 
 dramatiq.set_encoder(EnvelopeEncoder())

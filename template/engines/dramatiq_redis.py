@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing import current_process
 from threading import Event, Thread
@@ -205,7 +205,8 @@ async def _run(*args: object, **kwargs: object) -> None:
     except ValueError:
         logger.error("Dropped a message that is not one task's id: %.80r %.80r", args, kwargs)
     else:
-        await execute(task_id)
+        with suppress(asyncio.CancelledError):  # By then it has given its task back.
+            await execute(task_id)
 
 
 dramatiq.set_encoder(EnvelopeEncoder())
@@ -269,21 +270,11 @@ async def publish(messages: Sequence[Message]) -> None:
 
 
 def _depth(queue: str) -> int:
-    workers: list[Any] = broker.client.zrange("dramatiq:__heartbeats__", 0, -1)
-    pipeline = broker.client.pipeline()
-    pipeline.hlen(f"dramatiq:{queue}.msgs")
-    pipeline.llen(f"dramatiq:{queue}")
-    for worker in workers:
-        pipeline.scard(f"dramatiq:__acks__.{worker.decode()}.{queue}")
-    contents, *keys = map(int, pipeline.execute())
-    # A key without content is not delivered, nor is a content without its key.
-    return min(contents, sum(keys))
+    return int(broker.client.llen(f"dramatiq:{queue}"))
 
 
 async def depth(queue: str) -> int:
-    """Count the messages in Redis: waiting, or held by a worker (also of tasks that run).
-
-    A dead worker's are included, as another one receives them.
+    """Count the messages that wait in Redis, without those that a worker has fetched.
 
     Raises:
         RedisError, TimeoutError: as `publish`.

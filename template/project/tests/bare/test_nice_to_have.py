@@ -176,14 +176,29 @@ def test_time_limit_covers_all_attempts_and_the_next_task_runs(
     def follows_what_hangs() -> None:
         attempts.append("follows_what_hangs")
 
-    try:
-        run_after_a_response(hangs_on_the_loop, hangs_in_a_thread, follows_what_hangs)
-    finally:
-        release.set()
+    run_after_a_response(hangs_on_the_loop, hangs_in_a_thread, follows_what_hangs)
+    release.set()
     assert attempts == ["hangs_on_the_loop", "hangs_in_a_thread", "follows_what_hangs"]
     assert count("hangs_on_the_loop", "failed") == 1
     assert count("hangs_in_a_thread", "failed") == 1
     assert caplog.text.count("TimeoutError") >= 2
+
+
+def test_thread_that_outlives_its_event_loop_takes_no_place_in_the_next() -> None:
+    release = threading.Event()
+
+    @nice_to_have(time_limit=0.01)
+    def outlives_the_loop() -> None:
+        release.wait(WITHIN_SECONDS)
+
+    @nice_to_have(time_limit=5)
+    def has_a_place() -> None: ...
+
+    for _ in range(THREADS):
+        run_after_a_response(outlives_the_loop)
+    run_after_a_response(has_a_place)
+    release.set()
+    assert count("has_a_place", "succeeded") == 1
 
 
 @pytest.mark.anyio

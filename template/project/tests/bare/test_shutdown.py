@@ -7,33 +7,28 @@ import pytest
 
 from tests.bare.processes import Service
 
+GRACE_PERIOD = "--timeout-graceful-shutdown 30"
+
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     service = Service(tmp_path, "tests.bare.lingering:app")
+    assert GRACE_PERIOD in service.command
+    service.command = service.command.replace(GRACE_PERIOD, "--timeout-graceful-shutdown 2")
+    service.start()
     yield service
     service.close()
 
 
-def test_tasks_run_within_the_grace_period(service: Service, tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    service.start()
-    answer = service.http.post("/linger", params={"seconds": 0.5, "trace": str(trace)})
-    assert answer.status_code == 202
-    assert not trace.exists()
+def test_tasks_run_within_the_grace_period_and_are_dropped_by_name_after_it(
+    service: Service, tmp_path: Path
+) -> None:
+    for seconds, trace in ((0.5, "within"), (3600, "after")):
+        parameters = {"seconds": seconds, "trace": str(tmp_path / trace)}
+        assert service.http.post("/linger", params=parameters).status_code == 202
+    assert not (tmp_path / "within").exists()
     service.terminate()
-    assert trace.exists()
-    assert "dropped" not in service.log()
-
-
-def test_tasks_past_the_grace_period_are_dropped_by_name(service: Service, tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    period = "--timeout-graceful-shutdown "
-    assert f"{period}30" in service.command
-    service.command = service.command.replace(f"{period}30", f"{period}1")
-    service.start()
-    service.http.post("/linger", params={"seconds": 3600, "trace": str(trace)})
-    service.terminate()
-    assert not trace.exists()
-    assert "dropped linger" in service.log()
-    assert "dropped leave_trace" in service.log()
+    assert (tmp_path / "within").exists()
+    assert not (tmp_path / "after").exists()
+    assert service.log().count("dropped linger") == 1
+    assert service.log().count("dropped leave_trace") == 1
