@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ _OURS = (
 _GRACE_SECONDS = 30
 
 _running: set[subprocess.Popen[str]] = set()
+_stopped = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def run(
     time_limit: float = 600,
 ) -> Outcome:
     """Run a program in a directory, at most `time_limit` seconds long."""
+    if _stopped.is_set():
+        return Outcome(ok=False, output="stopped", seconds=0)
     inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
     started = time.monotonic()
     with subprocess.Popen(
@@ -81,7 +85,8 @@ def run(
 
 
 def stop_all() -> None:
-    """Stop every program that another thread is running."""
+    """Stop every program that another thread is running, and start no other."""
+    _stopped.set()
     for process in list(_running):
         _stop(process)
 

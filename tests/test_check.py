@@ -53,14 +53,18 @@ def template(tmp_path: Path) -> Path:
 def test_a_defect_is_noticed(
     step: str, path: str, defect: str, template: Path, musthappen: Command
 ) -> None:
-    (template / "template/project" / path).write_text(defect)
+    defective = template / "template/project" / path
+    if step == "bare":  # Alone, it shows as much in a fraction of the time.
+        shutil.rmtree(defective.parent)
+        defective.parent.mkdir()
+    defective.write_text(defect)
     arguments = [] if step == "render" else [f"--step={step}"]
 
     checked = musthappen("check", "nice-to-have", f"--template={template}", *arguments)
 
     assert checked.returncode == 1
     assert f"failed: {step}" in checked.stdout
-    assert "Traceback" not in checked.stdout + checked.stderr
+    assert checked.stderr == ""
 
 
 def test_a_check_can_keep_what_it_rendered(musthappen: Command, tmp_path: Path) -> None:

