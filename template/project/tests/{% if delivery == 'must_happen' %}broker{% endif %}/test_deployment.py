@@ -14,10 +14,8 @@ async def probe_of_the_next_release(task: TaskContext) -> None:
 
 
 def test_task_waits_for_a_worker_that_knows_it(service: Service) -> None:
-    service.worker.terminate(within=20)
-    task = service.enqueue("probe")
+    task = service.enqueue("probe", options={"delay": "PT1S"})
     service.database.run("UPDATE tasks SET name = 'probe_of_the_next_release'")
-    service.worker.start()
     eventually(
         lambda: "probe_of_the_next_release" in (service.task(task)["error"] or ""),
         within=20,
@@ -28,8 +26,7 @@ def test_task_waits_for_a_worker_that_knows_it(service: Service) -> None:
     service.wait_for(neighbour)
 
     service.project.add_task_module("next_release", NEW_MODULE)
-    service.worker.terminate(within=20)
-    service.worker.start()
+    service.worker.kill()
     service.database.run("UPDATE tasks SET wake_at = now() WHERE status = 'queued'")  # no back-off
     service.wait_for(task, within=30)
     assert service.effects([task, neighbour]) == {task: 1, neighbour: 1}

@@ -13,7 +13,7 @@ def test_two_relays_are_harmless(service: Service) -> None:
 
 
 def test_waiting_backlog_is_not_published_again(service: Service) -> None:
-    service.worker.terminate(within=20)
+    service.worker.stop()
     for _ in range(50):
         service.enqueue("probe")
     eventually(lambda: service.waiting() == 50, within=20, what="all tasks are published")
