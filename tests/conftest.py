@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="session", params=list(VARIANTS.values()), ids=list(VARIANTS))
+@pytest.fixture(params=list(VARIANTS.values()), ids=list(VARIANTS))
 def variant(request: pytest.FixtureRequest) -> Variant:
     """Return one variant after the other."""
     found: Variant = request.param
@@ -24,10 +24,17 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 
 
 @pytest.fixture(scope="session")
-def project(variant: Variant, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the variant's rendered project, to look at but not to change."""
-    folder = tmp_path_factory.mktemp("projects") / variant.name
-    render(ROOT, folder, {"project_name": "Order Service", **variant.answers})
+def projects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the rendered projects, which are to look at but not to change."""
+    return tmp_path_factory.mktemp("projects")
+
+
+@pytest.fixture
+def project(variant: Variant, projects: Path) -> Path:
+    """Return the variant's rendered project."""
+    folder = projects / variant.name
+    if not folder.exists():
+        render(ROOT, folder, {"project_name": "Order Service", **variant.answers})
     return folder
 
 

@@ -49,6 +49,7 @@ def template(tmp_path: Path) -> Path:
         ),
         ("render", "app/defect.py.jinja", "{{ no_such_answer }}\n"),
     ],
+    ids=["lint", "format", "types", "hooks", "failing test", "skipped test", "typing slip"],
 )
 def test_a_defect_is_noticed(
     step: str, path: str, defect: str, template: Path, musthappen: Command

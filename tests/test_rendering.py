@@ -27,7 +27,9 @@ WORDS = {
     "redis": r"redis|valkey",
     "rabbitmq": r"rabbit|(?<!app\.)amqp|pika",  # `app.amqp` is Celery's own, on any broker
 }
-MUST_HAPPEN_WORDS = r"alembic|sqlalchemy|sqlite|asyncpg|\brelay|\blease|database_url|broker_url|operator_token"
+MUST_HAPPEN_WORDS = (
+    r"alembic|sqlalchemy|sqlite|asyncpg|\brelay|\blease|(database|broker)_url|operator_token"
+)
 
 LONGEST_NAME = "Wide Open Long Name of a Service in Town"
 
