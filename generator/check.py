@@ -1,6 +1,5 @@
 """Proves a variant: renders it and lets its own tools and tests judge it, as its users would."""
 
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -148,16 +147,13 @@ class Check:
 
 
 def _run_tool(step: Step, project: Path, *options: str) -> Outcome:
-    program, *arguments = uv("run", "--no-sync", *_TOOLS[step], *options)
     return run(
-        [program, *arguments],
+        uv("run", "--no-sync", *_TOOLS[step], *options),
         project,
         environment={
             **_GIT,
             # A missing server is an error, not a skipped test.
             "CI": "true",
-            # The project's hooks call uv, which may be nowhere but beside us.
-            "PATH": f"{os.environ['PATH']}{os.pathsep}{Path(program).parent}",
         },
         time_limit=_TIME_LIMIT_SECONDS,
     )

@@ -1,6 +1,5 @@
 """After a render: what turns rendered files into a project that runs and can be updated."""
 
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,8 +34,6 @@ def install_pre_commit(project: Path, _: str) -> str | None:
     if not program.exists() or not (project / ".git").exists():
         return "run `uv run pre-commit install` once the project is installed and under git"
     _run_or_refuse([str(program), "install"], project)
-    if shutil.which("uv") is None:
-        return f"they run through uv: put it on the PATH before you commit ({uv()[0]})"
     return None
 
 

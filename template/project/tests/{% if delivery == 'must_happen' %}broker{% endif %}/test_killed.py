@@ -86,7 +86,7 @@ def test_frozen_worker_comes_back_after_another_took_over(service: Service) -> N
     # relay then misses it after another lease.
     service.wait_until_started(task, attempt=2, within=LEASE_SECONDS + RERUN_SECONDS)
     service.wait_for(task)
-    assert service.open_transactions() == 1, "the frozen attempt is still about to commit"
+    assert service.open_transactions() == 1, "the frozen attempt is about to commit"
     service.worker.resume()
     eventually(
         lambda: service.open_transactions() == 0, within=20, what="the first attempt has ended"
@@ -111,8 +111,8 @@ def test_500_tasks_while_the_worker_is_killed_every_two_seconds(service: Service
     killer = threading.Thread(target=kill_ten_times, daemon=True)
     killer.start()
     # The first ones are long, so that the first kill is sure to interrupt some.
-    tasks = [service.enqueue("probe", seconds=1) for _ in range(10)]
-    for _ in range(490):
+    tasks = [service.enqueue("probe", seconds=4) for _ in range(4)]
+    for _ in range(496):
         tasks.append(service.enqueue("probe", seconds=0.01))
         time.sleep(0.03)  # spread over the kills
     killer.join()

@@ -29,8 +29,8 @@ async def probe_effect(task: TaskContext) -> None:
 
 
 async def _work(task: TaskContext, seconds: float) -> str:
-    await _log_start(task)
     await probe_effect(task)
+    await _log_start(task)  # so that a start that is seen has an effect to lose or to repeat
     await asyncio.sleep(seconds)
     return f"attempt {task.attempt}"
 

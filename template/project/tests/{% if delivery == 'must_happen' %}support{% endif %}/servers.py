@@ -24,7 +24,7 @@ from tests.support.reaper import Reaper
 from tests.support.waiting import eventually
 
 START_SECONDS = 60.0
-"""How long a server may take to start or stop; RabbitMQ on a busy machine needs about 15 s."""
+"""How long a server may take to start or stop; a broker on a busy machine needs about 15 s."""
 
 
 class Server(Protocol):
