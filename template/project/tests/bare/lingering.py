@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from app.delivery import Tasks, nice_to_have
 from app.main import app
 
@@ -19,8 +21,15 @@ def leave_trace(trace: Path) -> None:
     trace.touch()
 
 
+class Wish(BaseModel):
+    """How long to linger, and what to leave behind."""
+
+    seconds: float
+    trace: Path
+
+
 @app.post("/linger", status_code=202)
-async def enqueue_lingering(seconds: float, trace: Path, tasks: Tasks) -> None:
+async def enqueue_lingering(wish: Wish, tasks: Tasks) -> None:
     """Enqueue both."""
-    await tasks.enqueue(linger, seconds)
-    await tasks.enqueue(leave_trace, trace)
+    await tasks.enqueue(linger, wish.seconds)
+    await tasks.enqueue(leave_trace, wish.trace)

@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.settings import settings
+from tests.bare import lingering  # noqa: F401 -- for its route, which reads a body
 
 
 @pytest.mark.parametrize("probe", ["/livez", "/readyz"])
@@ -31,4 +32,4 @@ def test_larger_bodies_of_unknown_length_are_refused(client: TestClient) -> None
         for _ in range(settings.max_body_bytes // 65_536 + 1):
             yield b" " * 65_536
 
-    assert client.post("/signups", content=body()).status_code == 413
+    assert client.post("/linger", content=body()).status_code == 413

@@ -24,8 +24,8 @@ def test_tasks_run_within_the_grace_period_and_are_dropped_by_name_after_it(
     service: Service, tmp_path: Path
 ) -> None:
     for seconds, trace in ((0.5, "within"), (3600, "after")):
-        parameters = {"seconds": seconds, "trace": str(tmp_path / trace)}
-        assert service.http.post("/linger", params=parameters).status_code == 202
+        wish = {"seconds": seconds, "trace": str(tmp_path / trace)}
+        assert service.http.post("/linger", json=wish).status_code == 202
     assert not (tmp_path / "within").exists()
     service.terminate()
     assert (tmp_path / "within").exists()
