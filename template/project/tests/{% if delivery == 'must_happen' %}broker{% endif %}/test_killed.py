@@ -119,7 +119,6 @@ def test_500_tasks_while_the_worker_is_killed_every_two_seconds(service: Service
     assert service.wait_until_finished(within=90) == {"succeeded": 500}
     assert set(service.effects(tasks).values()) == {1}
     again = _run_again(service, kills)
-    print(sorted(round(each.seconds, 1) for each in again))
     assert again, "no kill interrupted a task"
     assert [late for late in again if late.seconds > lease_seconds + 5] == []
     service.restart_worker_and_relay()

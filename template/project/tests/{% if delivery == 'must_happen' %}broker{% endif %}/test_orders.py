@@ -79,7 +79,6 @@ def test_orders_take_no_longer_without_the_broker(service: Service) -> None:
         service.broker.start()
         rounds.append((_quantiles(up), _quantiles(refused), _quantiles(hung)))
         slower = _slower(rounds)
-    print(*rounds, sep="\n")
     assert not slower
     service.worker.start()
     orders = 3 * SAMPLES * len(rounds)
