@@ -70,9 +70,9 @@ def test_task_that_kills_its_process_fails_alone(service: Service) -> None:
 
 
 def test_worker_told_to_end_finishes_what_runs(service: Service) -> None:
-    task = service.enqueue("probe", seconds=3)
+    task = service.enqueue("probe", seconds=2 * LEASE_SECONDS)
     service.wait_until_started(task)
-    service.worker.terminate(within=20)
+    service.worker.terminate(within=2 * LEASE_SECONDS + 20)
     shown = service.task(task)
     assert (shown["status"], shown["attempts"]) == ("succeeded", 1)
 

@@ -26,6 +26,13 @@ def test_delayed_task_waits_its_time_and_not_much_longer(service: Service) -> No
     assert 1.5 <= waited.total_seconds() < 5
 
 
+def test_request_whose_commit_fails_is_not_accepted(service: Service) -> None:
+    request = {"name": "probe", "arguments": {}, "options": {"key": "the same"}}
+    answers = [service.http.post("/probes", json=request).status_code for _ in range(2)]
+    assert answers == [202, 500]
+    assert service.wait_until_finished(within=20) == {"succeeded": 1}
+
+
 def test_queues_and_priorities(service: Service) -> None:
     tasks = [
         service.enqueue("probe_elsewhere"),

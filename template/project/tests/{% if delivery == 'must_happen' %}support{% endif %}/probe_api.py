@@ -19,6 +19,7 @@ from app.main import app
 class Options(BaseModel):
     """Options of one enqueue."""
 
+    key: str | None = None
     delay: timedelta | None = None
     queue: str | None = None
     priority: int | None = None
@@ -34,7 +35,10 @@ class Probe(BaseModel):
 
 @app.post("/probes", status_code=202)
 async def enqueue_probe(probe: Probe, session: Session, tasks: Tasks) -> dict[str, UUID]:
-    """Write something of the request's own, and enqueue the task in the same transaction."""
+    """Write something of the request's own, and enqueue the task in the same transaction.
+
+    A key that was used before makes the commit fail: the table refuses a second request then.
+    """
     task = must_happen_tasks()[probe.name].using(**probe.options.model_dump(exclude_none=True))
     handle = await tasks.enqueue(task, **probe.arguments)
     await session.execute(

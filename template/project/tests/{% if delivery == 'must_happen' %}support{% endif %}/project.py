@@ -24,7 +24,7 @@ PROBE_TABLES = (
     )
     """,
     "CREATE TABLE probe_effects (task_id uuid NOT NULL, attempt integer NOT NULL)",
-    "CREATE TABLE probe_requests (task_id uuid NOT NULL)",
+    "CREATE TABLE probe_requests (task_id uuid NOT NULL UNIQUE DEFERRABLE INITIALLY DEFERRED)",
 )
 
 
