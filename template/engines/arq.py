@@ -21,9 +21,8 @@ from time import time
 from typing import Any
 from uuid import UUID, uuid4
 
-import sqlalchemy as sa
 from arq.connections import ArqRedis
-from arq.constants import job_key_prefix
+from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.jobs import serialize_job
 from arq.worker import Function, Worker, func
 from redis import Redis
@@ -33,7 +32,7 @@ from redis.exceptions import RedisError
 from app.database import engine as database
 from app.delivery.definitions import must_happen_tasks, queues
 from app.delivery.execution import execute
-from app.delivery.ledger import Message, Status, query, t
+from app.delivery.ledger import Message
 from app.settings import LOG_FORMAT, settings
 
 logger = logging.getLogger(__name__)
@@ -96,15 +95,18 @@ async def publish(messages: Sequence[Message]) -> None:
 
 
 async def depth(queue: str) -> int:
-    """Count the jobs that wait in Redis; it counts those that run too, which the ledger knows.
+    """Count the jobs that wait in Redis, without those that a worker has begun, dead or alive.
+
+    ARQ keeps these at the head of the queue, locked by a key each.
 
     Raises RedisError, OSError or TimeoutError within PUBLISH_TIMEOUT if Redis does not answer.
     """
     async with asyncio.timeout(PUBLISH_TIMEOUT):
-        jobs = int(await _redis(asyncio.get_running_loop()).zcard(queue_key(queue)))
-    is_running = (t.queue == queue) & (t.status == Status.RUNNING)
-    [(running,)] = await query(sa.select(sa.func.count()).where(is_running))
-    return max(0, jobs - int(running))
+        redis = _redis(asyncio.get_running_loop())
+        jobs = int(await redis.zcard(queue_key(queue)))
+        head: list[bytes] = await redis.zrange(queue_key(queue), 0, QUEUE_READ_LIMIT - 1)
+        locks = [in_progress_key_prefix.encode() + job_id for job_id in head]
+        return jobs - (int(await redis.exists(*locks)) if locks else 0)
 
 
 def _serialize(job: dict[str, Any]) -> bytes:

@@ -76,7 +76,7 @@ def database(postgresql: Server, project: Project) -> Iterator[Database]:
     server = Database(postgresql.url)
     server.run(f"CREATE DATABASE {name}")
     database = Database(sibling(postgresql.url, name))
-    project.run("-m", "alembic", "upgrade", "head", environment={"DATABASE_URL": database.url})
+    project.run("-m", "alembic", "upgrade", "heads", environment={"DATABASE_URL": database.url})
     database.run(*PROBE_TABLES)
     yield database
     database.close()
