@@ -13,12 +13,13 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, ParamSpec, overload
+from typing import Annotated, Any, Generic, ParamSpec, overload
 from weakref import WeakKeyDictionary
 
 from prometheus_client import Counter
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 logger = logging.getLogger(__name__)
 
@@ -40,16 +41,14 @@ class NiceToHaveTask(Generic[P]):
 
     function: Callable[P, object]
     name: str
-    max_attempts: int
-    time_limit: float
+    max_attempts: Annotated[int, Field(ge=1)] = 1
+    """How often it is tried, straight one after the other, while it raises."""
+    time_limit: Annotated[float, Field(gt=0)] = 60
+    """Seconds for all attempts together, the wait for a free thread included."""
 
 
-@dataclass(frozen=True)
-class Call:
-    """One enqueued call of a nice-to-have task."""
-
-    task: NiceToHaveTask[Any]
-    run: Callable[[], Any]
+Call = tuple[NiceToHaveTask[Any], Callable[[], Any]]
+"""A task, and its function bound to the arguments of one enqueue."""
 
 
 @overload
@@ -58,44 +57,28 @@ def nice_to_have(function: Callable[P, object], /) -> NiceToHaveTask[P]: ...
 
 @overload
 def nice_to_have(
-    *, max_attempts: int = 1, time_limit: float = 60
+    *, max_attempts: int = ..., time_limit: float = ...
 ) -> Callable[[Callable[P, object]], NiceToHaveTask[P]]: ...
 
 
-def nice_to_have(
-    function: Callable[P, object] | None = None,
-    /,
-    *,
-    max_attempts: int = 1,
-    time_limit: float = 60,
-) -> NiceToHaveTask[P] | Callable[[Callable[P, object]], NiceToHaveTask[P]]:
-    """Declare a task that may be lost.
+def nice_to_have(function: Any = None, /, **options: Any) -> Any:
+    """Declare a task that may be lost; its options are attributes of `NiceToHaveTask`.
 
-    Args:
-        function: what to run; `async def` on the event loop, `def` in a thread.
-        max_attempts: how often it is tried, straight one after the other, while it raises.
-        time_limit: seconds for all attempts together, the wait for a free thread included.
+    An `async def` task runs on the event loop, a `def` one in a thread. Raises ValueError if an
+    option is out of its range.
     """
-    if max_attempts < 1 or time_limit <= 0:
-        raise ValueError("max_attempts and time_limit must be positive")
-
-    def declare(function: Callable[P, object]) -> NiceToHaveTask[P]:
-        return NiceToHaveTask(function, function.__name__, max_attempts, time_limit)
-
-    return declare if function is None else declare(function)
+    if function is None:
+        return partial(nice_to_have, **options)
+    return NiceToHaveTask(function, function.__name__, **options)
 
 
 def prepare(task: NiceToHaveTask[P], *args: P.args, **kwargs: P.kwargs) -> Call:
-    """Bind a task to its arguments.
-
-    Raises:
-        TypeError: it is not a task, or does not take these arguments.
-    """
+    """Bind a task to its arguments; TypeError if it is not a task or does not take these."""
     if not isinstance(task, NiceToHaveTask):
         what = getattr(task, "__name__", repr(task))
         raise TypeError(f"{what} is not a task: declare it with @nice_to_have or @must_happen")
     inspect.signature(task.function).bind(*args, **kwargs)
-    return Call(task, partial(task.function, *args, **kwargs))
+    return task, partial(task.function, *args, **kwargs)
 
 
 async def run_calls(calls: list[Call]) -> None:
@@ -103,50 +86,41 @@ async def run_calls(calls: list[Call]) -> None:
 
     A cancellation (the end of the server's grace period) drops the rest, each logged by name.
     """
-    for position, call in enumerate(calls):
+    for position, (task, call) in enumerate(calls):
         try:
-            await _run(call)
+            async with asyncio.timeout(task.time_limit):
+                await _run(task, call)
         except asyncio.CancelledError:
-            for dropped in calls[position:]:
-                outcomes.labels(dropped.task.name, "dropped").inc()
-                logger.warning("dropped %s: the process is shutting down", dropped.task.name)
+            for dropped, _ in calls[position:]:
+                outcomes.labels(dropped.name, "dropped").inc()
+                logger.warning("dropped %s: the process is shutting down", dropped.name)
             raise
-
-
-async def _run(call: Call) -> None:
-    task = call.task
-    try:
-        async with asyncio.timeout(task.time_limit):
-            for attempt in range(1, task.max_attempts + 1):
-                try:
-                    await _attempt(call)
-                except Exception:
-                    if attempt == task.max_attempts:
-                        raise
-                    logger.warning("%s raised in attempt %d", task.name, attempt, exc_info=True)
-                else:
-                    outcomes.labels(task.name, "succeeded").inc()
-                    return
-    except Exception:
-        outcomes.labels(task.name, "failed").inc()
-        logger.exception("%s failed", task.name)
-
-
-async def _attempt(call: Call) -> None:
-    try:
-        if inspect.iscoroutinefunction(call.task.function):
-            await call.run()
+        except (Exception, SystemExit):
+            outcomes.labels(task.name, "failed").inc()
+            logger.exception("%s failed", task.name)
         else:
-            await _run_in_thread(call)
-    except SystemExit as error:
-        raise RuntimeError(f"the task called sys.exit({error.code!r})") from error
-    except asyncio.CancelledError as error:
-        if (current := asyncio.current_task()) and current.cancelling():
-            raise
-        raise RuntimeError("the task raised CancelledError itself") from error
+            outcomes.labels(task.name, "succeeded").inc()
 
 
-async def _run_in_thread(call: Call) -> None:
+async def _run(task: NiceToHaveTask[Any], call: Callable[[], Any]) -> None:
+    for attempt in range(1, task.max_attempts + 1):
+        try:
+            if inspect.iscoroutinefunction(task.function):
+                await call()
+            else:
+                await _run_in_thread(task.name, call)
+            return
+        except asyncio.CancelledError as error:
+            if (current := asyncio.current_task()) and current.cancelling():
+                raise
+            raise RuntimeError("the task raised CancelledError itself") from error
+        except (Exception, SystemExit):
+            if attempt == task.max_attempts:
+                raise
+            logger.warning("%s raised in attempt %d", task.name, attempt, exc_info=True)
+
+
+async def _run_in_thread(name: str, call: Callable[[], Any]) -> None:
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
     places = _places.setdefault(loop, asyncio.Semaphore(THREADS))
     await places.acquire()
@@ -156,7 +130,7 @@ async def _run_in_thread(call: Call) -> None:
     def work() -> None:
         error: BaseException | None = None
         try:
-            context.run(call.run)
+            context.run(call)
         except BaseException as raised:
             error = raised
         future.set_result(error)
@@ -165,6 +139,6 @@ async def _run_in_thread(call: Call) -> None:
 
     # A thread cannot be stopped: one past its time limit keeps its place until it ends, so that
     # there are never more; as a daemon it does not hold up a process that shuts down.
-    threading.Thread(target=work, name=call.task.name, daemon=True).start()
+    threading.Thread(target=work, name=name, daemon=True).start()
     if (error := await asyncio.wrap_future(future)) is not None:
         raise error

@@ -272,7 +272,9 @@ def test_what_cannot_run_is_refused_by_enqueue() -> None:
 
 
 def test_impossible_options_are_refused() -> None:
-    with pytest.raises(ValueError, match="must be positive"):
-        nice_to_have(max_attempts=0)
-    with pytest.raises(ValueError, match="must be positive"):
-        nice_to_have(time_limit=0)
+    def task() -> None: ...
+
+    with pytest.raises(ValueError, match="max_attempts"):
+        nice_to_have(max_attempts=0)(task)
+    with pytest.raises(ValueError, match="time_limit"):
+        nice_to_have(time_limit=0)(task)
