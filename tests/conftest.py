@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from generator.rendering import render
 from generator.variants import VARIANTS, Variant
+from tests.releases import Template
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,6 +37,19 @@ def project(variant: Variant, projects: Path) -> Path:
     if not folder.exists():
         render(ROOT, folder, {"project_name": "Order Service", **variant.answers})
     return folder
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    """Return the template of the working tree in a repository, which no test changes."""
+    return Template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="session")
+def started(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Return a project of each variant under git, to copy but not to change."""
+    folder = tmp_path_factory.mktemp("started")
+    return {name: template.generate(folder / name, variant) for name, variant in VARIANTS.items()}
 
 
 @pytest.fixture

@@ -1,0 +1,147 @@
+"""Releases of the template and projects under git, because Copier updates between commits only."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from copier import VcsRef, run_copy, run_update
+
+from generator.variants import Variant
+
+ROOT = Path(__file__).parent.parent
+ANSWERS = ".copier-answers.yml"
+NAME = "Order Service"
+
+# What tools and Python itself leave behind, and no project has in its history.
+LEFTOVERS = {".git", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+
+Tree = Mapping[str, tuple[int, bytes] | None]
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git as somebody whose own configuration is empty, and return what it says."""
+    done = subprocess.run(
+        [
+            *("git", "-c", "user.name=test", "-c", "user.email=test@example.com"),
+            *("-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false"),
+            *("-c", "init.defaultBranch=main", "-c", "advice.detachedHead=false"),
+            *arguments,
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"git {' '.join(arguments)}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def commit(folder: Path, message: str = "Change something") -> None:
+    """Record everything in a folder, which becomes a repository if it is none."""
+    if not (folder / ".git").exists():
+        git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
+
+
+class Template:
+    """The template as it is in the working tree, committed or not, in a repository of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.take_working_tree()
+        commit(folder, "Take the working tree")
+
+    def take_working_tree(self) -> None:
+        """Replace the template's files by those of the working tree."""
+        shutil.rmtree(self.folder / "template", ignore_errors=True)
+        ignored = shutil.ignore_patterns(*LEFTOVERS)
+        shutil.copytree(ROOT / "template", self.folder / "template", ignore=ignored)
+        shutil.copy(ROOT / "copier.yml", self.folder)
+
+    def release(self, version: str) -> None:
+        """Commit the template's files and give them a version."""
+        commit(self.folder, f"Release {version}")
+        git(self.folder, "tag", version)
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        """Change a text that occurs once in one of the template's files."""
+        file = self.folder / path
+        text = file.read_text()
+        assert text.count(old) == 1, f"{path} holds {text.count(old)} times: {old}"
+        file.write_text(text.replace(old, new))
+
+    def generate(
+        self, project: Path, variant: Variant, *, ref: str = "HEAD", **answers: str
+    ) -> Path:
+        """Make a project as a user does, and record it in a repository."""
+        data = {"project_name": NAME, **variant.answers, **answers}
+        run_copy(str(self.folder), project, data=data, vcs_ref=ref, defaults=True, quiet=True)
+        commit(project, "Start")
+        return project
+
+
+def switch(project: Path, **answers: str) -> None:
+    """Do `copier update --defaults -d <question>=<answer> … -r :current:`."""
+    run_update(
+        project, data=answers, vcs_ref=VcsRef.CURRENT, defaults=True, overwrite=True, quiet=True
+    )
+
+
+def switch_to(project: Path, source: Variant, target: Variant) -> None:
+    """Switch a project of one variant to another, answering only what differs."""
+    differing = target.answers.items() - source.answers.items()
+    switch(project, **dict(differing))
+
+
+def update(project: Path, ref: str | None = None) -> None:
+    """Do `copier update --defaults`: take the template's newest release, or the one named."""
+    run_update(project, vcs_ref=ref, defaults=True, overwrite=True, quiet=True)
+
+
+def tree(project: Path) -> Tree:
+    """Return every file of a project with its mode and content, and every folder."""
+    return {
+        str(path.relative_to(project)): (
+            (path.stat().st_mode, path.read_bytes()) if path.is_file() else None
+        )
+        for path in _paths(project)
+    }
+
+
+def differences(ours: Tree, theirs: Tree) -> list[str]:
+    """Return which paths two trees do not share, or hold with another content or mode."""
+    return sorted(
+        path for path in ours.keys() | theirs.keys() if ours.get(path, ()) != theirs.get(path, ())
+    )
+
+
+def conflicts(project: Path) -> list[str]:
+    """Return where an update could not be merged: unmerged paths, markers and rejected hunks."""
+    unmerged = git(project, "diff", "--name-only", "--diff-filter=U").splitlines()
+    marked = [
+        str(path.relative_to(project))
+        for path in _paths(project)
+        if path.suffix == ".rej"
+        or (
+            path.is_file()
+            and (b"<<<<<<< " in path.read_bytes() or b">>>>>>> " in path.read_bytes())
+        )
+    ]
+    return sorted({*unmerged, *marked})
+
+
+def without_bookkeeping(found: Tree) -> Tree:
+    """Leave out of a tree which commit of which template it was made from."""
+    mode, content = found[ANSWERS] or (0, b"")
+    lines = [line for line in content.splitlines() if not line.startswith((b"_commit:", b"_src"))]
+    return {**found, ANSWERS: (mode, b"\n".join(lines))}
+
+
+def _paths(project: Path) -> Iterator[Path]:
+    for path in project.iterdir():
+        if path.name not in LEFTOVERS:
+            yield path
+            if path.is_dir():
+                yield from _paths(path)
