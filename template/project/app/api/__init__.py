@@ -1,1 +1,16 @@
-"""Hold this service's routes."""
+"""Hold this service's routes; every module's `router` is found without being registered."""
+
+import importlib
+import pkgutil
+
+from fastapi import APIRouter
+
+
+def find_routes() -> APIRouter:
+    """Return the routes of all modules in this package."""
+    routes = APIRouter()
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        router = getattr(importlib.import_module(module.name), "router", None)
+        if isinstance(router, APIRouter):
+            routes.include_router(router)
+    return routes
