@@ -14,6 +14,8 @@ from tests.releases import Template
 
 ROOT = Path(__file__).parent.parent
 
+collect_ignore = ["lived_in"]  # runs where people put it: in a generated project
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -1,0 +1,147 @@
+"""What people do to a project that they live in: their own files, their own lines, deletions.
+
+Whatever is here must survive every update, in the places where people put such things.
+"""
+
+import shutil
+from pathlib import Path
+
+OWN = Path(__file__).parent / "lived_in"
+
+EXAMPLE = (
+    "app/api/orders.py",
+    "app/tasks/orders.py",
+    "migrations/versions/orders_0001_create_orders_and_payments.py",
+    "tests/bare/test_orders.py",
+    "tests/broker/test_orders.py",
+)
+"""The worked example of must-happen tasks, as far as it has files of its own."""
+
+UNWANTED = ("app/api/signups.py", "tests/bare/test_signups.py", "tests/bare/test_health.py")
+"""What somebody deletes whose service has no signups; the module of their tasks stays."""
+
+ADDITIONS = {
+    "app/tasks/signups.py": '''
+
+@nice_to_have
+async def say_goodbye(name: str) -> None:
+    """Say goodbye to somebody who leaves."""
+    logger.info("goodbye, %s", name)
+''',
+    "compose.yaml": """
+  mailpit:
+    image: axllent/mailpit:v1.27
+    ports: ["127.0.0.1:8025:8025"]
+""",
+    ".github/workflows/ci.yml": """      - name: Tell whether the documentation has dead links
+        run: uvx linkchecker README.md
+""",
+    "README.md": """
+## Who to ask
+
+The shop's own people, on the third floor. Bring cake.
+""",
+    ".env.example": """
+# What the shop calls itself.
+#SHOP_NAME=The Shop
+""",
+    "Procfile": "mail: exec python -m smtpd --nosetuid localhost:1025\n",
+    ".gitignore": "/parcels/\n",
+    ".dockerignore": "!assets\n",
+    "Dockerfile": "LABEL org.opencontainers.image.vendor=shop\n",
+}
+"""Lines that somebody appends to files of the template."""
+
+INSERTIONS = {
+    "README.md": (
+        "# Order Service\n",
+        "\nThis is the shop in Market Street, open since 1923.\n",
+    ),
+    "app/settings.py": (
+        '    """Larger request bodies are refused with 413."""\n',
+        '''
+    shop_name: str = Field(default="The Shop", max_length=40)
+    """What the shop calls itself."""
+''',
+    ),
+    "pyproject.toml": ('    "pydantic-settings>=2.16",\n', '    "idna>=3.10",\n'),
+    "app/main.py": (
+        "app.include_router(find_routes())\n",
+        '''
+
+@app.get("/about", tags=["shop"])
+async def about() -> dict[str, str]:
+    """Say whose service this is."""
+    return {"shop": settings.shop_name}
+''',
+    ),
+}
+"""Lines that somebody inserts after a line of the template."""
+
+
+def live_in(project: Path) -> None:
+    """Put somebody's own things into a project of any variant, and delete what they do not want."""
+    _take(OWN / "always", project)
+    for path, lines in ADDITIONS.items():
+        file = project / path
+        file.write_text(file.read_text() + lines)
+    for path, (line, lines) in INSERTIONS.items():
+        file = project / path
+        text = file.read_text()
+        assert text.count(line) == 1, f"{path} holds {text.count(line)} times: {line}"
+        file.write_text(text.replace(line, line + lines))
+    for path in UNWANTED:
+        (project / path).unlink()
+
+
+def promise(project: Path) -> None:
+    """Put somebody's own must-happen tasks into a project, in the place of the worked example."""
+    for path in EXAMPLE:
+        (project / path).unlink()
+    _take(OWN / "must_happen", project)
+
+
+def give_up_promises(project: Path) -> None:
+    """Take the must-happen tasks out again, as somebody does who goes back to nice to have."""
+    for path in own_files("must_happen"):
+        (project / path).unlink()
+
+
+def own_files(kind: str) -> list[str]:
+    """Return the paths of somebody's own files."""
+    folder = OWN / kind
+    return sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )
+
+
+def losses(project: Path) -> list[str]:
+    """Return what of `live_in` and `promise` is no longer as somebody left it."""
+    lost = []
+    must_happen = (project / "app/tasks/parcels.py").exists()
+    for kind in ("always", "must_happen") if must_happen else ("always",):
+        lost += [
+            path
+            for path in own_files(kind)
+            if not (project / path).is_file()
+            or (project / path).read_bytes() != (OWN / kind / path).read_bytes()
+        ]
+    lost += [
+        path
+        for path, lines in ADDITIONS.items()
+        if not (project / path).read_text().endswith(lines)
+    ]
+    lost += [
+        path
+        for path, (line, lines) in INSERTIONS.items()
+        if line + lines not in (project / path).read_text()
+    ]
+    unwanted = (*UNWANTED, *EXAMPLE) if must_happen else UNWANTED
+    return lost + [f"{path} is back" for path in unwanted if (project / path).exists()]
+
+
+def _take(source: Path, project: Path) -> None:
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(source, project, dirs_exist_ok=True, ignore=ignored)

@@ -1,0 +1,142 @@
+"""A service that changes its engine under load loses no task and runs none twice."""
+
+import contextlib
+import http.client
+import itertools
+import shutil
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from generator.variants import VARIANTS
+from tests.living import promise
+from tests.releases import Template, commit, conflicts, switch_to
+from tests.serving import Deployment, check, deployments, eventually, install, servers
+
+PARCELS = 300
+BURST = 150
+"""So many come at once, so that some wait; the others come while the engine is switched."""
+
+LONG = 10
+"""Each so manieth parcel takes longer than the old workers are given to end."""
+
+GRACE_SECONDS = 4.0
+
+
+class Customers:
+    """Hand parcels in until each one was accepted, whichever release answers."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.accepted: set[int] = set()
+        self._numbers = itertools.count()
+        self._threads = [threading.Thread(target=self._come, daemon=True) for _ in range(4)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def served(self) -> bool:
+        """Whether all have been."""
+        return len(self.accepted) == PARCELS
+
+    def _come(self) -> None:
+        while (number := next(self._numbers)) < PARCELS:
+            if number >= BURST:
+                time.sleep(0.25)  # they come one after the other
+            while number not in self.accepted:
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    self.deployment.request("/parcels", _parcel(number))
+                    self.accepted.add(number)
+
+
+def _parcel(number: int) -> dict[str, Any]:
+    seconds = 1.0 if number % 2 else 0.0
+    return {
+        "number": number,
+        "street": "Market Street",
+        "vain": number % 3,
+        "seconds": 8.0 if number % LONG == 1 else seconds,
+    }
+
+
+def _kinds(tasks: list[dict[str, Any]]) -> Counter[str]:
+    """Count the tasks by what they wait for; one that was tried before waits for a retry."""
+    return Counter(
+        "retrying" if task["status"] == "queued" and task["attempts"] else task["status"]
+        for task in tasks
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("celery-redis", "dramatiq-rabbitmq"),
+        ("dramatiq-redis", "arq-redis"),
+        ("arq-redis", "celery-rabbitmq"),
+    ],
+)
+def test_every_task_succeeds_once(
+    source: str, target: str, template: Template, tmp_path: Path
+) -> None:
+    old = template.generate(tmp_path / "old", VARIANTS[source])
+    promise(old)
+    commit(old, "Deliver parcels")
+    new = shutil.copytree(old, tmp_path / "new")
+    switch_to(new, VARIANTS[source], VARIANTS[target])
+    assert conflicts(new) == []
+    install(old)
+    install(new)
+    other_broker = VARIANTS[source].answers["broker"] != VARIANTS[target].answers["broker"]
+
+    with contextlib.ExitStack() as stack:
+        settings = {
+            **stack.enter_context(servers(old, "postgresql", "broker")),
+            "OPERATOR_TOKEN": "secret",
+            "LEASE_SECONDS": "3",
+            "CELERY_WORKER_CONCURRENCY": "8",
+        }
+        check(old, "alembic", "upgrade", "heads", **settings)
+        before = Deployment(old, settings)
+        if other_broker:
+            settings |= stack.enter_context(servers(new, "broker"))
+        after = Deployment(new, settings)
+        stack.enter_context(deployments(before, after))
+        before.start("api", "worker", "relay")
+        before.wait_until_ready()
+        customers = Customers(before)
+        eventually(
+            lambda: all(
+                _kinds(before.tasks())[kind] > 4
+                for kind in ("queued", "retrying", "running", "succeeded")
+            ),
+            within=60,
+            what="tasks of every kind",
+        )
+
+        # The steps of docs/delivery.md, "Another engine or broker".
+        check(new, "alembic", "upgrade", "heads", **settings)
+        assert before.processes["relay"].stop(within=15)
+        before.processes["worker"].stop(within=GRACE_SECONDS)
+        left = _kinds(before.tasks())
+        after.start("worker", "relay", "api")
+        after.wait_until_ready()
+        customers.deployment = after
+        assert before.processes["api"].stop(within=45)
+
+        eventually(lambda: customers.served, within=60, what="all parcels are accepted")
+        eventually(
+            lambda: _kinds(after.tasks()) == {"succeeded": PARCELS},
+            within=120,
+            what="all parcels are delivered",
+        )
+        assert after.request("/parcels/totals") == dict.fromkeys(
+            ("accepted", "delivered", "deliveries"), PARCELS
+        )
+        attempts = {task["arguments"]["number"]: task["attempts"] for task in after.tasks()}
+        assert all(attempts[number] > number % 3 for number in range(PARCELS))
+        assert min(left[kind] for kind in ("queued", "retrying", "running", "succeeded")) > 0, left
+        assert all(process.runs for process in after.processes.values())
