@@ -117,17 +117,15 @@ def own_files(kind: str) -> list[str]:
     )
 
 
+def lost_promises(project: Path) -> list[str]:
+    """Return what of `promise` is no longer as somebody left it."""
+    back = [f"{path} is back" for path in EXAMPLE if (project / path).exists()]
+    return _lost("must_happen", project) + back
+
+
 def losses(project: Path) -> list[str]:
-    """Return what of `live_in` and `promise` is no longer as somebody left it."""
-    lost = []
-    must_happen = (project / "app/tasks/parcels.py").exists()
-    for kind in ("always", "must_happen") if must_happen else ("always",):
-        lost += [
-            path
-            for path in own_files(kind)
-            if not (project / path).is_file()
-            or (project / path).read_bytes() != (OWN / kind / path).read_bytes()
-        ]
+    """Return what of `live_in` is no longer as somebody left it."""
+    lost = _lost("always", project)
     lost += [
         path
         for path, lines in ADDITIONS.items()
@@ -138,8 +136,16 @@ def losses(project: Path) -> list[str]:
         for path, (line, lines) in INSERTIONS.items()
         if line + lines not in (project / path).read_text()
     ]
-    unwanted = (*UNWANTED, *EXAMPLE) if must_happen else UNWANTED
-    return lost + [f"{path} is back" for path in unwanted if (project / path).exists()]
+    return lost + [f"{path} is back" for path in UNWANTED if (project / path).exists()]
+
+
+def _lost(kind: str, project: Path) -> list[str]:
+    return [
+        path
+        for path in own_files(kind)
+        if not (project / path).is_file()
+        or (project / path).read_bytes() != (OWN / kind / path).read_bytes()
+    ]
 
 
 def _take(source: Path, project: Path) -> None:

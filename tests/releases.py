@@ -50,15 +50,11 @@ class Template:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.take_working_tree()
-        commit(folder, "Take the working tree")
-
-    def take_working_tree(self) -> None:
-        """Replace the template's files by those of the working tree."""
-        shutil.rmtree(self.folder / "template", ignore_errors=True)
+        shutil.rmtree(folder / "template", ignore_errors=True)
         ignored = shutil.ignore_patterns(*LEFTOVERS)
-        shutil.copytree(ROOT / "template", self.folder / "template", ignore=ignored)
-        shutil.copy(ROOT / "copier.yml", self.folder)
+        shutil.copytree(ROOT / "template", folder / "template", ignore=ignored)
+        shutil.copy(ROOT / "copier.yml", folder)
+        commit(folder, "Take the working tree")
 
     def release(self, version: str) -> None:
         """Commit the template's files and give them a version."""
