@@ -19,6 +19,20 @@ collect_ignore = ["lived_in"]  # runs where people put it: in a generated projec
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+# What takes longest starts first, so that it ends side by side with the rest.
+LONG = ("test_lived_in.py", "test_check.py", "test_live_switch.py")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the round of a lived-in project run every test at every stop."""
+    parser.addoption("--full", action="store_true", help="all broker tests of a lived-in project")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes longest first."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.fixture(params=list(VARIANTS.values()), ids=list(VARIANTS))
 def variant(request: pytest.FixtureRequest) -> Variant:
     """Return one variant after the other."""

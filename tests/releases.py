@@ -135,6 +135,11 @@ def without_bookkeeping(found: Tree) -> Tree:
     return {**found, ANSWERS: (mode, b"\n".join(lines))}
 
 
+def without(found: Tree, *paths: str) -> Tree:
+    """Leave these paths out of a tree."""
+    return {path: content for path, content in found.items() if path not in paths}
+
+
 def _paths(project: Path) -> Iterator[Path]:
     for path in project.iterdir():
         if path.name not in LEFTOVERS:
