@@ -6,13 +6,15 @@ same ones on every variant.
 """
 
 import itertools
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from generator.variants import VARIANTS, Variant
 from tests.living import give_up_promises, live_in, losses, lost_promises, promise
-from tests.releases import Template, commit, conflicts, differences, switch_to, tree, without
+from tests.releases import Template, commit, conflicts, differences, git, switch_to, tree, without
 from tests.serving import check, install
 
 NICE = VARIANTS["nice-to-have"]
@@ -30,6 +32,17 @@ SOME_BROKER_TESTS = (
 )
 
 
+def pass_all(project: Path, *tests: str) -> None:
+    """Install the project as it is now, and let its own linters, types and tests judge it."""
+    install(project)
+    check(project, "ruff", "check")
+    check(project, "ruff", "format", "--check")
+    check(project, "mypy")
+    for each in tests:
+        check(project, "pytest", *each.split())
+    commit(project, "Lock")
+
+
 def test_a_project_goes_round_all_variants_and_back(
     template: Template, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
@@ -41,30 +54,21 @@ def test_a_project_goes_round_all_variants_and_back(
         assert losses(project) == []
         commit(project, f"Switch to {target.name}")
 
-    def pass_all(*tests: str) -> None:
-        install(project)
-        check(project, "ruff", "check")
-        check(project, "ruff", "format", "--check")
-        check(project, "mypy")
-        for each in tests:
-            check(project, "pytest", *each.split())
-        commit(project, "Lock")
-
     # Small at first, and nothing much is lost with a task.
     project = template.generate(tmp_path / "project", NICE)
     live_in(project)
     commit(project, "Open the shop")
-    pass_all("tests/bare")
+    pass_all(project, "tests/bare")
     # Then there are parcels, which must not be lost.
     arrive(NICE, START)
     promise(project)
     commit(project, "Deliver parcels")
     beginning = tree(project)
-    pass_all("tests/bare", " ".join(broker_tests))
+    pass_all(project, "tests/bare", " ".join(broker_tests))
     for source, target in itertools.pairwise([START, *ROUND]):
         arrive(source, target)
         assert lost_promises(project) == []
-        pass_all("tests/bare", " ".join(broker_tests))
+        pass_all(project, "tests/bare", " ".join(broker_tests))
     arrive(ROUND[-1], START)
     assert lost_promises(project) == []
     assert differences(without(tree(project), "uv.lock"), without(beginning, "uv.lock")) == []
@@ -72,4 +76,23 @@ def test_a_project_goes_round_all_variants_and_back(
     give_up_promises(project)
     commit(project, "Deliver no parcels")
     arrive(START, NICE)
-    pass_all("tests/bare")
+    pass_all(project, "tests/bare")
+
+
+@pytest.mark.parametrize(("source", "target"), [(NICE, START), (START, ROUND[0])])
+def test_the_worked_example_can_be_deleted(
+    source: Variant, target: Variant, template: Template, tmp_path: Path
+) -> None:
+    project = template.generate(tmp_path / "project", source)
+    [command] = re.findall("^rm .+$", (project / "README.md").read_text(), re.MULTILINE)
+
+    subprocess.run(["bash", "-c", command], cwd=project, check=True)
+    if source.has_broker:
+        (project / "app/models.py").write_text('"""Hold this service\'s own tables."""\n')
+    deleted = git(project, "ls-files", "--deleted").split()
+    commit(project, "Delete the example")
+
+    pass_all(project, "tests/bare", *(["tests/broker/test_travel.py"] if source.has_broker else []))
+    switch_to(project, source, target)
+    assert conflicts(project) == []
+    assert [path for path in deleted if (project / path).exists()] == []
