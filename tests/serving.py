@@ -192,10 +192,16 @@ class Deployment:
             process.kill()
 
     def logs(self) -> str:
-        """Return the ends of what its processes wrote."""
+        """Return the ends of what its processes wrote, but for the requests that went well."""
         return "\n".join(
-            f"--- {kind}\n{process.log.read_text()[-3000:]}"
+            line
             for kind, process in self.processes.items()
+            for line in (
+                f"--- {kind}",
+                *[line for line in process.log.read_text().splitlines() if " 200 OK" not in line][
+                    -40:
+                ],
+            )
         )
 
     def _answers(self) -> bool:
