@@ -4,7 +4,11 @@ Whatever is here must survive every update, in the places where people put such 
 """
 
 import shutil
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from generator.commands import run, uv
 
 OWN = Path(__file__).parent / "lived_in"
 
@@ -64,7 +68,6 @@ INSERTIONS = {
     """What the shop calls itself."""
 ''',
     ),
-    "pyproject.toml": ('    "pydantic-settings>=2.16",\n', '    "idna>=3.10",\n'),
     "app/main.py": (
         "app.include_router(find_routes())\n",
         '''
@@ -77,6 +80,11 @@ async def about() -> dict[str, str]:
     ),
 }
 """Lines that somebody inserts after a line of the template."""
+
+
+PACKAGES = (["idna>=3.10"], ["--dev", "iniconfig>=2"])
+MUST_HAPPEN_PACKAGES = (["greenlet>=3"], ["--dev", "pathspec>=1"])
+"""What somebody adds with `uv add`, which rewrites the list; all are there, by way of others."""
 
 
 def live_in(project: Path) -> None:
@@ -92,6 +100,7 @@ def live_in(project: Path) -> None:
         file.write_text(text.replace(line, line + lines))
     for path in UNWANTED:
         (project / path).unlink()
+    _add_packages(project, PACKAGES)
 
 
 def promise(project: Path) -> None:
@@ -99,6 +108,7 @@ def promise(project: Path) -> None:
     for path in EXAMPLE:
         (project / path).unlink()
     _take(OWN / "must_happen", project)
+    _add_packages(project, MUST_HAPPEN_PACKAGES)
 
 
 def give_up_promises(project: Path) -> None:
@@ -120,7 +130,8 @@ def own_files(kind: str) -> list[str]:
 def lost_promises(project: Path) -> list[str]:
     """Return what of `promise` is no longer as somebody left it."""
     back = [f"{path} is back" for path in EXAMPLE if (project / path).exists()]
-    return _lost("must_happen", project) + back
+    lost = _lost("must_happen", project) + _lost_packages(project, MUST_HAPPEN_PACKAGES)
+    return lost + back
 
 
 def losses(project: Path) -> list[str]:
@@ -136,6 +147,7 @@ def losses(project: Path) -> list[str]:
         for path, (line, lines) in INSERTIONS.items()
         if line + lines not in (project / path).read_text()
     ]
+    lost += _lost_packages(project, PACKAGES)
     return lost + [f"{path} is back" for path in UNWANTED if (project / path).exists()]
 
 
@@ -151,3 +163,14 @@ def _lost(kind: str, project: Path) -> list[str]:
 def _take(source: Path, project: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(source, project, dirs_exist_ok=True, ignore=ignored)
+
+
+def _add_packages(project: Path, packages: Iterable[list[str]]) -> None:
+    for arguments in packages:
+        added = run(uv("add", "--no-sync", "--python", sys.executable, *arguments), project)
+        assert added.ok, added.output
+
+
+def _lost_packages(project: Path, packages: Iterable[list[str]]) -> list[str]:
+    listed = (project / "pyproject.toml").read_text()
+    return [package for *_, package in packages if f'    "{package}",\n' not in listed]
