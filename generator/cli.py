@@ -18,6 +18,7 @@ from generator.new import make_project
 from generator.progress import Progress
 from generator.refusal import Refusal
 from generator.rendering import find_template
+from generator.update import update_project
 from generator.variants import PYTHONS, VARIANTS, find_variants
 from hooks import before
 
@@ -33,6 +34,12 @@ Template = Annotated[
     Path | None,
     typer.Option(help="A clone of the Must Happen repository, if not the one we run from."),
 ]
+
+Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", "-d", metavar="KEY=VALUE", help="Answer a question beforehand."),
+]
+Install = Annotated[bool, typer.Option(help="Lock and install the dependencies.")]
 
 
 @app.command()
@@ -57,26 +64,78 @@ def matrix() -> None:
 @app.command()
 def new(
     target: Annotated[Path, typer.Argument(metavar="DEST", help="The folder to make.")],
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", "-d", metavar="KEY=VALUE", help="Answer a question beforehand."),
-    ] = None,
+    data: Data = None,
     defaults: Annotated[
         bool, typer.Option("--defaults", "-l", help="Ask nothing: take the default answers.")
     ] = False,
-    install: Annotated[bool, typer.Option(help="Lock and install the dependencies.")] = True,
-    git: Annotated[bool, typer.Option(help="Start a git repository with a first commit.")] = True,
+    install: Install = True,
+    git: Annotated[bool, typer.Option(help="Start a git repository.")] = True,
+    commit: Annotated[bool, typer.Option(help="Make the first commit in it.")] = True,
     pre_commit: Annotated[bool, typer.Option(help="Install the checks before commits.")] = True,
     template: Template = None,
 ) -> None:
     """Make a project: a few questions, a summary, and a service that runs."""
-    wanted = {"install": install, "git": git, "pre-commit": pre_commit}
+    wanted = {"install": install, "git": git, "commit": git and commit, "pre-commit": pre_commit}
     succeeded = make_project(
         find_template(template),
         target,
-        dict(_key_and_value(answer) for answer in data or ()),
+        _answers(data),
         declined={name for name, is_wanted in wanted.items() if not is_wanted},
-        ask=not defaults and sys.stdin.isatty() and console.is_terminal,
+        ask=not defaults and _in_terminal(),
+        console=console,
+    )
+    if not succeeded:
+        raise typer.Exit(1)
+
+
+@app.command()
+def update(
+    project: Annotated[Path, typer.Argument(metavar="PROJECT", help="Its folder.")] = Path(),
+    data: Data = None,
+    defaults: Annotated[
+        bool, typer.Option("--defaults", "-l", help="Ask nothing: keep the answers.")
+    ] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show what would happen to which file; write nothing.")
+    ] = False,
+    delete: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Let the update delete this file although you edited it; can be repeated.",
+        ),
+    ] = None,
+    vcs_ref: Annotated[
+        str | None,
+        typer.Option(
+            "--vcs-ref",
+            "-r",
+            metavar="REF",
+            help="The template's version: a tag, branch or commit. The newest release;"
+            " with --data, the one that the project has (:current:).",
+            show_default=False,
+        ),
+    ] = None,
+    install: Install = True,
+    test: Annotated[
+        bool | None,
+        typer.Option(
+            "--test/--no-test",
+            help="Run the project's tests that need no server; in a terminal, asked by default.",
+        ),
+    ] = None,
+) -> None:
+    """Take a newer template, or other answers, into a project, around what was written in it."""
+    succeeded = update_project(
+        project.resolve(),
+        _answers(data),
+        ref=vcs_ref,
+        delete=delete or (),
+        preview=preview,
+        install=install,
+        test=test,
+        interactive=_in_terminal(),
+        ask=not defaults and _in_terminal(),
         console=console,
     )
     if not succeeded:
@@ -121,6 +180,14 @@ def main() -> None:
     except (Refusal, OSError) as reason:
         typer.secho(f"musthappen: {reason}", fg="red", err=True)
         sys.exit(2)
+
+
+def _in_terminal() -> bool:
+    return sys.stdin.isatty() and console.is_terminal
+
+
+def _answers(data: list[str] | None) -> dict[str, str]:
+    return dict(_key_and_value(answer) for answer in data or ())
 
 
 def _key_and_value(answer: str) -> tuple[str, str]:

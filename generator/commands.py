@@ -50,6 +50,11 @@ def uv(*arguments: str) -> list[str]:
     return [os.fsdecode(find_uv_bin()), *arguments]
 
 
+def git(directory: Path, *arguments: str) -> Outcome:
+    """Run git in a directory; what only looks writes nothing, not even git's own notes."""
+    return run(["git", *arguments], directory, environment={"GIT_OPTIONAL_LOCKS": "0"})
+
+
 def run(
     command: Sequence[str],
     directory: Path,

@@ -13,8 +13,9 @@ from rich.text import Text
 from generator.commands import uv
 from generator.refusal import Refusal
 from generator.rendering import has_changes, render
+from generator.steps import print_commands, take
 from hooks import before
-from hooks.after import STEPS, Step
+from hooks.after import NEW, Step
 
 _FIRST_REQUEST = {
     "nice_to_have": ("signups", '{"email": "ada@example.com"}'),
@@ -39,7 +40,7 @@ def make_project(
     before.check_tools()
     before.check_target(target, template)
     answers = render(template, target, data, ask=ask, pretend=True)
-    steps = [step for step in STEPS if step.name not in declined]
+    steps = [step for step in NEW if step.name not in declined]
     console.print(_summary(target, answers, steps))
     if has_changes(template):
         remark = f"{template} has uncommitted changes: a project made of them cannot be updated."
@@ -47,7 +48,9 @@ def make_project(
     if ask and not Confirm.ask("Make it?", console=console, default=True):
         raise Refusal("stopped: nothing was written")
     render(template, target, answers)
-    failed = [step.name for step in steps if not _take(step, target, answers, console)]
+    failed = [
+        step.name for step in steps if not take(step, target, answers["project_name"], console)
+    ]
     _print_next_steps(target, answers["delivery"], console)
     return not failed
 
@@ -60,19 +63,6 @@ def _summary(target: Path, answers: Mapping[str, str], steps: Collection[Step]) 
     for step in steps:
         table.add_row("then", step.title)
     return table
-
-
-def _take(step: Step, target: Path, answers: Mapping[str, str], console: Console) -> bool:
-    with console.status(f"{step.title} …"):
-        try:
-            remark = step.run(target.resolve(), answers["project_name"])
-        except Refusal as refusal:
-            console.print(Text(f"✗ {step.title}: {refusal}", style="red"), soft_wrap=True)
-            return False
-    mark, style = ("!", "yellow") if remark else ("✓", "green")
-    line = f"{mark} {step.title}" + (f": {remark}" if remark else "")
-    console.print(Text(line, style=style), soft_wrap=True)
-    return True
 
 
 def _print_next_steps(target: Path, delivery: str, console: Console) -> None:
@@ -88,13 +78,7 @@ def _print_next_steps(target: Path, delivery: str, console: Console) -> None:
     if delivery == "must_happen":
         requests.append("curl localhost:8000<the Location of the answer>")
     console.print("\nNext:\n")
-    _print_commands(lines, console)
+    print_commands(lines, console)
     console.print("\nand, in another terminal:\n")
-    _print_commands(requests, console)
+    print_commands(requests, console)
     console.print("\nREADME.md says more; docs/delivery.md, what is promised about tasks.")
-
-
-def _print_commands(commands: Collection[str], console: Console) -> None:
-    for command in commands:
-        # As it is: a wrapped or highlighted command could not be copied.
-        console.print(Text(f"    {command}"), soft_wrap=True)

@@ -3,17 +3,22 @@
 import re
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import yaml
-from copier import run_copy
+from copier import VcsRef, run_copy, run_update
 from copier.errors import CopierAnswersInterrupt, CopierError, CopierWarning
 from jinja2 import TemplateError
 
 from generator.commands import run
 from generator.refusal import Refusal
+
+ANSWERS = ".copier-answers.yml"
+CURRENT = VcsRef.CURRENT.value
 
 # Copier changes the working directory of the whole process while it clones the template.
 _one_at_a_time = threading.Lock()
@@ -68,28 +73,123 @@ def render(
         Refusal: An answer is unknown, invalid or contradicts another, or the template is broken.
     """
     if unknown := data.keys() - (questions := read_questions(template)).keys():
-        raise Refusal(
-            f"unknown answer {', '.join(sorted(unknown))}: the questions are {', '.join(questions)}"
+        raise _unknown(unknown, questions)
+    with _copier(str(template)):
+        worker = run_copy(
+            str(template),
+            target,
+            data=dict(data),
+            vcs_ref="HEAD",  # otherwise the newest tag is rendered, not this working tree
+            defaults=not ask,
+            pretend=pretend,
+            quiet=True,
         )
-    with _one_at_a_time, warnings.catch_warnings():
-        warnings.simplefilter("ignore", CopierWarning)
-        try:
-            worker = run_copy(
-                str(template),
-                target,
-                data=dict(data),
-                vcs_ref="HEAD",  # otherwise the newest tag is rendered, not this working tree
-                defaults=not ask,
-                pretend=pretend,
-                quiet=True,
-            )
-        except CopierAnswersInterrupt:
-            raise Refusal("stopped: nothing was written") from None
-        except (CopierError, TemplateError, ValueError) as error:
-            raise Refusal(_in_one_line(error)) from error
     answers = worker.answers
     return {name: answers.combined[name] for name in questions if name not in answers.hidden}
 
 
-def _in_one_line(error: Exception) -> str:
-    return re.sub(r"^(Validation error for question|Invalid choice for) '(\w+)'", r"\2", str(error))
+def read_answers(project: Path) -> dict[str, Any]:
+    """Return what a project was made from: its answers, and the template's address and version.
+
+    Raises:
+        Refusal: The folder holds no project that can be updated.
+    """
+    try:
+        answers = yaml.safe_load((project / ANSWERS).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise Refusal(f"{project} is no project made by this command: no {ANSWERS}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        answers = None
+    missing = [
+        name
+        for name in ("_src_path", "_commit", "delivery")
+        if not isinstance(answers, dict) or not isinstance(answers.get(name), str)
+    ]
+    if missing:
+        raise Refusal(
+            f"{project / ANSWERS} is broken, it has no {', '.join(missing)}:"
+            " take it back from git's history"
+        )
+    return dict(answers)
+
+
+def render_again(answers: Mapping[str, Any], target: Path) -> None:
+    """Render what a project was made from, as it was before anybody edited it.
+
+    Raises:
+        Refusal: The template cannot be reached.
+    """
+    data = {name: answer for name, answer in answers.items() if not name.startswith("_")}
+    with _copier(answers["_src_path"]):
+        run_copy(
+            answers["_src_path"],
+            target,
+            data=data,
+            vcs_ref=answers["_commit"],
+            defaults=True,
+            quiet=True,
+        )
+
+
+def update(
+    project: Path,
+    data: Mapping[str, str],
+    *,
+    ref: str | None,
+    keep: Collection[str] = (),
+    ask: bool = False,
+) -> None:
+    """Merge another version of the template, or other answers, into a project.
+
+    `ref` names the version: the newest release when it is None, the project's own when `CURRENT`.
+    The template lets go of the files in `keep`: they stay as the user's own.
+
+    Raises:
+        Refusal: An answer is unknown, invalid or contradicts another, or the template or the
+            version cannot be reached.
+    """
+    with _copier(read_answers(project)["_src_path"]):
+        worker = run_update(
+            project,
+            data=dict(data),
+            vcs_ref=VcsRef.CURRENT if ref == CURRENT else ref,
+            defaults=not ask,
+            overwrite=True,
+            quiet=True,
+            exclude=[f"/{path}" for path in keep],
+        )
+    if unknown := data.keys() - worker.template.questions_data.keys():
+        raise _unknown(unknown, worker.template.questions_data)
+
+
+@contextmanager
+def _copier(template: str) -> Iterator[None]:
+    """Let one thread at a time use Copier; what it refuses becomes one line, what it warns none."""
+    with _one_at_a_time, warnings.catch_warnings(), redirect_stderr(StringIO()):
+        warnings.simplefilter("ignore", CopierWarning)
+        try:
+            yield
+        except CopierAnswersInterrupt:
+            raise Refusal("stopped: nothing was written") from None
+        except (CopierError, TemplateError, ValueError, OSError) as error:
+            raise Refusal(_in_one_line(error, template)) from error
+
+
+def _unknown(unknown: Collection[str], questions: Collection[str]) -> Refusal:
+    return Refusal(
+        f"unknown answer {', '.join(sorted(unknown))}: the questions are {', '.join(questions)}"
+    )
+
+
+def _in_one_line(error: Exception, template: str) -> str:
+    text = str(getattr(error, "stderr", None) or error).strip()  # of a git that failed
+    if found := re.search(r"(?:Unknown revision:|invalid reference:) '?([^'\n]*)", text):
+        return f"the template {template} has no version {found[1]}"
+    if {"clone", "ls-remote", "remote"} & set(getattr(error, "argv", ())) or (
+        text == "Local template must be a directory."
+    ):
+        return (
+            f"the template {template} cannot be reached: if it has moved, write its new address"
+            f" as _src_path into {ANSWERS} and commit that"
+        )
+    return re.sub(r"^(Validation error for question|Invalid choice for) '(\w+)'", r"\2", text)

@@ -21,15 +21,25 @@ class Variant:
         return "broker" in self.answers
 
 
+def name_of(answers: Mapping[str, str]) -> str:
+    """Return the name of the variant that these answers, among others, make."""
+    if answers["delivery"] == "nice_to_have":
+        return "nice-to-have"
+    return f"{answers['engine']}-{answers['broker']}"
+
+
+def _variant(**answers: str) -> Variant:
+    return Variant(name_of(answers), answers)
+
+
 def _must_happen(engine: str, broker: str) -> Variant:
-    answers = {"delivery": "must_happen", "engine": engine, "broker": broker}
-    return Variant(f"{engine}-{broker}", answers)
+    return _variant(delivery="must_happen", engine=engine, broker=broker)
 
 
 VARIANTS = {
     variant.name: variant
     for variant in (
-        Variant("nice-to-have", {"delivery": "nice_to_have"}),
+        _variant(delivery="nice_to_have"),
         _must_happen("celery", "redis"),
         _must_happen("celery", "rabbitmq"),
         _must_happen("arq", "redis"),

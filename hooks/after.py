@@ -5,24 +5,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator.commands import run, uv
+from generator.commands import git, run, uv
 from generator.refusal import Refusal
+from hooks.conflicts import find_conflicts
 
 
 def install(project: Path, _: str) -> str | None:
     """Lock the dependencies and install them into the project's own environment."""
-    # The interpreter that runs us is known to be there and to be new enough.
-    _run_or_refuse(uv("sync", "--python", sys.executable), project)
+    if "pyproject.toml" in find_conflicts(project):
+        return "run `uv sync` once the conflicts in pyproject.toml are resolved"
+    # The interpreter that runs us is known to be there and to be new enough; one that was chosen
+    # earlier stays.
+    chosen = (project / ".venv").exists()
+    _run_or_refuse(uv("sync", *(() if chosen else ("--python", sys.executable))), project)
     return None
 
 
-def start_history(project: Path, project_name: str) -> str | None:
-    """Put the project under git with a first commit, which a later update compares with."""
-    if run(["git", "rev-parse", "--is-inside-work-tree"], project).ok:
-        return "the folder is part of a git repository: commit it there"
+def start_repository(project: Path, _: str) -> str | None:
+    """Put the project under git, without which it could not be updated."""
+    if git(project, "rev-parse", "--is-inside-work-tree").ok:
+        return "the folder is part of a git repository, and stays so"
     _run_or_refuse(["git", "init", "--initial-branch", "main"], project)
+    return None
+
+
+def commit(project: Path, project_name: str) -> str | None:
+    """Make the first commit, which a later update compares with."""
+    if not (project / ".git").exists():
+        return "commit the folder yourself: it has no git repository of its own"
     _run_or_refuse(["git", "add", "--all"], project)
-    if not run(["git", "var", "GIT_COMMITTER_IDENT"], project).ok:
+    if not git(project, "var", "GIT_COMMITTER_IDENT").ok:
         return "git does not know you: set its user.name and user.email, then commit"
     _run_or_refuse(["git", "commit", "--quiet", "--message", f"Start {project_name}"], project)
     return None
@@ -34,6 +46,15 @@ def install_pre_commit(project: Path, _: str) -> str | None:
     if not program.exists() or not (project / ".git").exists():
         return "run `uv run pre-commit install` once the project is installed and under git"
     _run_or_refuse([str(program), "install"], project)
+    return None
+
+
+def run_tests(project: Path, _: str) -> str | None:
+    """Let the project's own tests that need no server judge it."""
+    python = project / ".venv/bin/python"
+    if not python.exists():
+        return "run `uv run pytest tests/bare` once the project is installed"
+    _run_or_refuse([str(python), "-m", "pytest", "--quiet", "tests/bare"], project)
     return None
 
 
@@ -50,9 +71,13 @@ class Step:
     run: Callable[[Path, str], str | None]
 
 
-STEPS = (
-    Step("install", "lock and install the dependencies", install),
-    Step("git", "git repository with a first commit", start_history),
+INSTALL = Step("install", "lock and install the dependencies", install)
+TEST = Step("test", "tests that need no server", run_tests)
+
+NEW = (
+    INSTALL,
+    Step("git", "git repository", start_repository),
+    Step("commit", "first commit", commit),
     Step("pre-commit", "checks before each commit", install_pre_commit),
 )
 

@@ -3,7 +3,9 @@
 import shutil
 from pathlib import Path
 
+from generator.commands import git
 from generator.refusal import Refusal
+from hooks.conflicts import find_conflicts
 
 
 def check_tools() -> None:
@@ -28,3 +30,22 @@ def check_target(target: Path, template: Path) -> None:
         raise Refusal(f"{target} is not empty: choose a folder that does not exist yet")
     if target.resolve().is_relative_to(template):
         raise Refusal(f"{target} is inside the template {template}: choose a folder outside it")
+
+
+def check_project(project: Path) -> None:
+    """Refuse a project from which git could not tell an update's changes, or give back its own.
+
+    Raises:
+        Refusal: The project is not under git, or something in it waits for a decision or a commit.
+    """
+    if not git(project, "rev-parse", "--is-inside-work-tree").ok:
+        raise Refusal(f"{project} is not under git: commit it, so that an update can be undone")
+    if conflicts := find_conflicts(project):
+        files = ", ".join(conflicts)
+        raise Refusal(f"{project} has unresolved conflicts: resolve and commit {files} first")
+    status = git(project, "status", "--porcelain", "--", ".")
+    if not status.ok:
+        raise Refusal(f"git does not work in {project}: {status.last_line}")
+    if status.output.strip():
+        count = len(status.output.splitlines())
+        raise Refusal(f"{project} has uncommitted changes ({count}): commit or stash them first")

@@ -1,0 +1,31 @@
+"""Takes the steps that follow a render, and says how each one went and what comes next."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from generator.refusal import Refusal
+from hooks.after import Step
+
+
+def take(step: Step, project: Path, name: str, console: Console) -> bool:
+    """Take a step and print how it went; return whether it succeeded."""
+    with console.status(f"{step.title} …"):
+        try:
+            remark = step.run(project.resolve(), name)
+        except Refusal as refusal:
+            console.print(Text(f"✗ {step.title}: {refusal}", style="red"), soft_wrap=True)
+            return False
+    mark, style = ("!", "yellow") if remark else ("✓", "green")
+    line = f"{mark} {step.title}" + (f": {remark}" if remark else "")
+    console.print(Text(line, style=style), soft_wrap=True)
+    return True
+
+
+def print_commands(commands: Collection[str], console: Console) -> None:
+    """Print command lines to be copied."""
+    for command in commands:
+        # As it is: a wrapped or highlighted command could not be copied.
+        console.print(Text(f"    {command}"), soft_wrap=True)

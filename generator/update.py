@@ -1,0 +1,222 @@
+"""Updates a project: rehearses on a clone, says what will happen, does it, and says what is left.
+
+Copier refuses some things halfway and does others silently. On a clone neither does harm.
+"""
+
+import shlex
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from filecmp import cmp
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.prompt import Confirm
+from rich.table import Table
+from rich.text import Text
+
+from generator.commands import git, run
+from generator.refusal import Refusal
+from generator.rendering import CURRENT, read_answers, render_again
+from generator.rendering import update as merge
+from generator.steps import print_commands, take
+from generator.variants import name_of
+from hooks import before
+from hooks.after import INSTALL, TEST
+from hooks.conflicts import find_conflicts
+
+_KINDS = {  # in the order of `Rehearsal`, the ones last that need a decision
+    "change": "",
+    "add": "green",
+    "delete": "red",
+    "keep": "yellow",
+    "conflict": "bold red",
+}
+
+
+@dataclass
+class Rehearsal:
+    """What an update does: from which answers to which, at which version, and to which files."""
+
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+    ref: str | None
+    files: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in _KINDS})
+
+    @property
+    def name(self) -> str:
+        """What it does in a few words."""
+        variant = name_of(self.after)
+        if variant != name_of(self.before):
+            return f"switch to {variant}"
+        return f"update to {self.after['_commit']}"
+
+
+def update_project(
+    project: Path,
+    data: Mapping[str, str],
+    *,
+    ref: str | None,
+    delete: Collection[str],
+    preview: bool,
+    install: bool,
+    test: bool | None,
+    interactive: bool,
+    ask: bool,
+    console: Console,
+) -> bool:
+    """Update `project`; return whether nothing is left to resolve and every step succeeded.
+
+    Raises:
+        Refusal: Something stands in the way or the user changed their mind; nothing is written.
+    """
+    before.check_tools()
+    answers = read_answers(project)
+    before.check_project(project)
+    if data and ref is None:
+        ref = CURRENT  # one thing at a time: what then conflicts has one reason
+    rehearsal = _rehearse(project, answers, data, ref, delete, ask)
+    _print_summary(project, rehearsal, console, in_full=preview)
+    if preview or not any(rehearsal.files.values()):
+        return True
+    if ask and not Confirm.ask(f"{rehearsal.name.capitalize()}?", console=console, default=True):
+        raise Refusal("stopped: nothing was written")
+    chosen = {key: value for key, value in rehearsal.after.items() if not key.startswith("_")}
+    merge(project, chosen, ref=rehearsal.ref, keep=rehearsal.files["keep"])
+
+    succeeded = not install or take(INSTALL, project, rehearsal.after["project_name"], console)
+    conflicts = find_conflicts(project)
+    if not conflicts:
+        if test is None and interactive:
+            test = Confirm.ask("Run the tests that need no server?", console=console, default=True)
+        if test and succeeded:
+            succeeded = take(TEST, project, rehearsal.after["project_name"], console)
+    _print_next_steps(project, rehearsal, conflicts, console)
+    return succeeded and not conflicts
+
+
+def _rehearse(
+    project: Path,
+    answers: Mapping[str, Any],
+    data: Mapping[str, str],
+    ref: str | None,
+    delete: Collection[str],
+    ask: bool,
+) -> Rehearsal:
+    """Update a clone, and find out what that did to it."""
+    with tempfile.TemporaryDirectory(prefix="musthappen-") as folder:
+        top = Path(git(project, "rev-parse", "--show-toplevel").output.strip())
+        clone = Path(folder).resolve() / "clone"
+        cloned = run(["git", "clone", "--quiet", "--shared", "--", str(top), str(clone)], top)
+        if not cloned.ok:
+            raise Refusal(f"git cannot clone {top}: {cloned.last_line}")
+        twin = clone / project.relative_to(top)
+        try:
+            merge(twin, data, ref=ref, ask=ask)
+        except Refusal as refusal:
+            if ref is not None or "downgrading" not in str(refusal):
+                raise
+            ref = CURRENT  # the project was made after the newest release
+            merge(twin, data, ref=ref, ask=ask)
+        rehearsal = Rehearsal(answers, read_answers(twin), ref)
+        if not ask:
+            _refuse_other_answers(rehearsal, data)
+        _sort_files(rehearsal, twin)
+        if rehearsal.files["delete"]:
+            _keep_edited(rehearsal, project, Path(folder, "unedited"), delete)
+        if wrong := set(delete) - set(rehearsal.files["delete"]):
+            raise Refusal(f"--delete {min(wrong)}: the update deletes no such file")
+    return rehearsal
+
+
+def _refuse_other_answers(rehearsal: Rehearsal, data: Mapping[str, str]) -> None:
+    """Refuse that an answer which has become invalid is replaced and nobody is asked."""
+    for name, answer in rehearsal.before.items():
+        now = rehearsal.after.get(name, answer)
+        if now != answer and name not in data and not name.startswith("_"):
+            raise Refusal(
+                f"{name}={answer} does not go with the other answers:"
+                f" add --data {name}={now}, or another choice"
+            )
+
+
+def _sort_files(rehearsal: Rehearsal, twin: Path) -> None:
+    conflicts = find_conflicts(twin)
+    top = Path(git(twin, "rev-parse", "--show-toplevel").output.strip())
+    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=all")
+    for line in git(twin, "status", *options, "--", ".").output.split("\0")[:-1]:
+        status, path = line[:2], (top / line[3:]).relative_to(twin).as_posix()
+        kind = {"??": "add", " D": "delete"}.get(status, "change")
+        rehearsal.files["conflict" if path in conflicts else kind].append(path)
+
+
+def _keep_edited(
+    rehearsal: Rehearsal, project: Path, unedited: Path, delete: Collection[str]
+) -> None:
+    """Keep those files that are not as the template made them and were not given up."""
+    render_again(rehearsal.before, unedited)
+    files = rehearsal.files
+    files["keep"] = [
+        path
+        for path in files["delete"]
+        if path not in delete and not cmp(project / path, unedited / path, shallow=False)
+    ]
+    files["delete"] = [path for path in files["delete"] if path not in files["keep"]]
+
+
+def _print_summary(project: Path, rehearsal: Rehearsal, console: Console, *, in_full: bool) -> None:
+    old, new = rehearsal.before, rehearsal.after
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_row("project", Text(str(project), style="bold"))
+    table.add_row("variant", _change(name_of(old), name_of(new)))
+    for name in ("project_name", "project_slug"):
+        if old.get(name) != new.get(name):
+            table.add_row(name.replace("_", " "), _change(old.get(name, "-"), new.get(name, "-")))
+    table.add_row("template", _change(old["_commit"], new["_commit"]))
+    console.print(table)
+    if not any(rehearsal.files.values()):
+        console.print("\nNothing changes.")
+        return
+    console.print()
+    for kind, style in _KINDS.items():
+        paths = rehearsal.files[kind]
+        if in_full or kind in {"keep", "conflict"}:
+            for path in paths:
+                console.print(Text(f"{kind:<10}{path}", style=style), soft_wrap=True)
+        elif paths:
+            files = "file" if len(paths) == 1 else "files"
+            console.print(Text(f"{kind:<10}{len(paths)} {files}", style=style))
+    if rehearsal.files["keep"]:
+        console.print(
+            "\nkeep: the template lets go of these files, and you edited them."
+            " They become your own; --delete FILE gives one up."
+        )
+    if rehearsal.files["conflict"]:
+        console.print("\nconflict: you and the template changed the same lines.")
+
+
+def _change(old: str, new: str) -> Text:
+    return Text(new if old == new else f"{old} → {new}", style="" if old == new else "bold")
+
+
+def _print_next_steps(
+    project: Path, rehearsal: Rehearsal, conflicts: Collection[str], console: Console
+) -> None:
+    commands = [] if project == Path.cwd() else [f"cd {shlex.quote(str(project))}"]
+    if conflicts:
+        console.print(Text(f"\nConflicts remain in {len(conflicts)} of the files:", style="red"))
+        for path in conflicts:
+            console.print(Text(f"    {path}", style="red"), soft_wrap=True)
+        console.print(
+            "\nChoose in each between `before updating` (yours) and `after updating` (the"
+            " template's), delete the marks, then:\n"
+        )
+        commands += ["uv sync", "uv run pytest tests/bare"]
+    else:
+        console.print("\nLook at what changed, then commit it:\n")
+        commands += ["git diff"]
+    commands += ["git add --all", f'git commit --message "{rehearsal.name.capitalize()}"']
+    print_commands(commands, console)
+    if name_of(rehearsal.before) != name_of(rehearsal.after):
+        console.print("\ndocs/delivery.md says how to deploy it and what becomes of waiting tasks.")
