@@ -6,6 +6,7 @@ Copier refuses some things halfway and does others silently. On a clone neither 
 import shlex
 import tempfile
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from filecmp import cmp
 from pathlib import Path
@@ -76,14 +77,17 @@ def update_project(
     before.check_project(project)
     if data and ref is None:
         ref = CURRENT  # one thing at a time: what then conflicts has one reason
-    rehearsal = _rehearse(project, answers, data, ref, delete, ask)
+    with nullcontext() if ask else console.status("rehearsal on a clone …"):
+        rehearsal = _rehearse(project, answers, data, ref, delete, ask)
     _print_summary(project, rehearsal, console, in_full=preview)
     if preview or not any(rehearsal.files.values()):
         return True
     if ask and not Confirm.ask(f"{rehearsal.name.capitalize()}?", console=console, default=True):
         raise Refusal("stopped: nothing was written")
     chosen = {key: value for key, value in rehearsal.after.items() if not key.startswith("_")}
-    merge(project, chosen, ref=rehearsal.ref, keep=rehearsal.files["keep"])
+    with console.status(f"{rehearsal.name} …"):
+        merge(project, chosen, ref=rehearsal.ref, keep=rehearsal.files["keep"])
+    console.print(Text(f"✓ {rehearsal.name}", style="green"), soft_wrap=True)
 
     succeeded = not install or take(INSTALL, project, rehearsal.after["project_name"], console)
     conflicts = find_conflicts(project)
@@ -205,18 +209,16 @@ def _print_next_steps(
 ) -> None:
     commands = [] if project == Path.cwd() else [f"cd {shlex.quote(str(project))}"]
     if conflicts:
-        console.print(Text(f"\nConflicts remain in {len(conflicts)} of the files:", style="red"))
-        for path in conflicts:
-            console.print(Text(f"    {path}", style="red"), soft_wrap=True)
+        console.print(Text("\nConflicts remain in:\n", style="bold red"))
+        print_commands(conflicts, console)
         console.print(
-            "\nChoose in each between `before updating` (yours) and `after updating` (the"
-            " template's), delete the marks, then:\n"
+            "\nIn each, choose between what stands before and after the line of `=======`"
+            " (yours, and the template's), delete the marks, then:\n"
         )
-        commands += ["uv sync", "uv run pytest tests/bare"]
+        commands += ["uv sync", "uv run pytest tests/bare", "git add --all"]
     else:
         console.print("\nLook at what changed, then commit it:\n")
-        commands += ["git diff"]
-    commands += ["git add --all", f'git commit --message "{rehearsal.name.capitalize()}"']
-    print_commands(commands, console)
-    if name_of(rehearsal.before) != name_of(rehearsal.after):
-        console.print("\ndocs/delivery.md says how to deploy it and what becomes of waiting tasks.")
+        commands += ["git add --all", "git diff --staged"]
+    print_commands([*commands, f'git commit --message "{rehearsal.name.capitalize()}"'], console)
+    if "broker" in rehearsal.before and name_of(rehearsal.before) != name_of(rehearsal.after):
+        console.print("\ndocs/delivery.md says how a live service takes this.")

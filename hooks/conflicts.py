@@ -5,7 +5,7 @@ from pathlib import Path
 from generator.commands import git
 
 _SEARCHES = (
-    ("diff", "--name-only", "--relative", "-z", "--diff-filter=U"),
+    ("diff-files", "--name-only", "--relative", "-z", "--diff-filter=U"),
     ("grep", "--files-with-matches", "--untracked", "-z", "-I", "-E", "^(<{7}|>{7}) "),
     ("ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", "*.rej"),
 )
