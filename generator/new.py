@@ -13,7 +13,7 @@ from rich.text import Text
 from generator.commands import uv
 from generator.refusal import Refusal
 from generator.rendering import has_changes, render
-from generator.steps import print_commands, take
+from generator.steps import UNREPEATABLE, print_commands, print_remark, take
 from hooks import before
 from hooks.after import NEW, Step
 
@@ -43,8 +43,7 @@ def make_project(
     steps = [step for step in NEW if step.name not in declined]
     console.print(_summary(target, answers, steps))
     if has_changes(template):
-        remark = f"{template} has uncommitted changes: a project made of them cannot be updated."
-        console.print(Text(remark, style="yellow"), soft_wrap=True)
+        print_remark(f"{template} has uncommitted changes: {UNREPEATABLE}.", console)
     if ask and not Confirm.ask("Make it?", console=console, default=True):
         raise Refusal("stopped: nothing was written")
     render(template, target, answers)

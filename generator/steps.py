@@ -9,6 +9,8 @@ from rich.text import Text
 from generator.refusal import Refusal
 from hooks.after import Step
 
+UNREPEATABLE = "a project made of them cannot be updated"
+
 
 def take(step: Step, project: Path, name: str, console: Console) -> bool:
     """Take a step and print how it went; return whether it succeeded."""
@@ -29,3 +31,8 @@ def print_commands(commands: Collection[str], console: Console) -> None:
     for command in commands:
         # As it is: a wrapped or highlighted command could not be copied.
         console.print(Text(f"    {command}"), soft_wrap=True)
+
+
+def print_remark(remark: str, console: Console) -> None:
+    """Print what should be known before going on."""
+    console.print(Text(remark, style="yellow"), soft_wrap=True)

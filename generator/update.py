@@ -21,7 +21,7 @@ from generator.commands import git, run
 from generator.refusal import Refusal
 from generator.rendering import CURRENT, read_answers, render_again
 from generator.rendering import update as merge
-from generator.steps import print_commands, take
+from generator.steps import UNREPEATABLE, print_commands, print_remark, take
 from generator.variants import name_of
 from hooks import before
 from hooks.after import INSTALL, TEST
@@ -82,7 +82,7 @@ def update_project(
     _print_summary(project, rehearsal, console, in_full=preview)
     if preview or not any(rehearsal.files.values()):
         return True
-    if ask and not Confirm.ask(f"{rehearsal.name.capitalize()}?", console=console, default=True):
+    if ask and not Confirm.ask(f"\n{rehearsal.name.capitalize()}?", console=console, default=True):
         raise Refusal("stopped: nothing was written")
     chosen = {key: value for key, value in rehearsal.after.items() if not key.startswith("_")}
     with console.status(f"{rehearsal.name} …"):
@@ -92,8 +92,10 @@ def update_project(
     succeeded = not install or take(INSTALL, project, rehearsal.after["project_name"], console)
     conflicts = find_conflicts(project)
     if not conflicts:
-        if test is None and interactive:
-            test = Confirm.ask("Run the tests that need no server?", console=console, default=True)
+        if test is None and interactive and (project / ".venv").exists():
+            test = Confirm.ask(
+                "\nRun the tests that need no server?", console=console, default=True
+            )
         if test and succeeded:
             succeeded = take(TEST, project, rehearsal.after["project_name"], console)
     _print_next_steps(project, rehearsal, conflicts, console)
@@ -179,6 +181,9 @@ def _print_summary(project: Path, rehearsal: Rehearsal, console: Console, *, in_
             table.add_row(name.replace("_", " "), _change(old.get(name, "-"), new.get(name, "-")))
     table.add_row("template", _change(old["_commit"], new["_commit"]))
     console.print(table)
+    source = Path(new["_src_path"])
+    if source.is_dir() and not git(source, "cat-file", "-e", f"{new['_commit']}^{{commit}}").ok:
+        print_remark(f"{source} has uncommitted changes: {UNREPEATABLE}.", console)
     if not any(rehearsal.files.values()):
         console.print("\nNothing changes.")
         return
@@ -212,8 +217,8 @@ def _print_next_steps(
         console.print(Text("\nConflicts remain in:\n", style="bold red"))
         print_commands(conflicts, console)
         console.print(
-            "\nIn each, choose between what stands before and after the line of `=======`"
-            " (yours, and the template's), delete the marks, then:\n"
+            "\nIn each, choose between your lines, above `=======`, and the template's, below it;"
+            " delete the marks. Then:\n"
         )
         commands += ["uv sync", "uv run pytest tests/bare", "git add --all"]
     else:

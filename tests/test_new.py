@@ -146,6 +146,14 @@ def test_inside_another_repository_it_starts_none(musthappen: Command, tmp_path:
     assert not (tmp_path / "shop/.git").exists()
 
 
+def test_the_first_commit_can_be_left_to_the_user(musthappen: Command, tmp_path: Path) -> None:
+    made = musthappen("new", "shop", "--no-install", "--no-pre-commit", "--no-commit")
+
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "shop/.git").exists()
+    assert git(tmp_path / "shop", "rev-list", "--all") == ""
+
+
 def test_without_an_identity_it_leaves_the_commit(
     musthappen: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

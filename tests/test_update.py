@@ -223,6 +223,19 @@ def test_nothing_newer_changes_nothing(start: Start, musthappen: Command) -> Non
     assert everything(project) == untouched
 
 
+def test_a_version_that_no_later_update_finds_is_remarked_on(
+    start: Start, releases: Template, musthappen: Command
+) -> None:
+    start()
+    draft = releases.folder / "draft.txt"
+    draft.touch()
+
+    shown = musthappen("update", "shop", "--preview", "--vcs-ref=HEAD")
+
+    draft.unlink()
+    assert "cannot be updated" in shown.stdout
+
+
 def test_a_switch_locks_the_new_engine(start: Start, musthappen: Command) -> None:
     project = start("celery-redis")
 
