@@ -220,10 +220,10 @@ def _print_next_steps(
             "\nIn each, choose between your lines, above `=======`, and the template's, below it;"
             " delete the marks. Then:\n"
         )
-        commands += ["uv sync", "uv run pytest tests/bare", "git add --all"]
+        commands += ["uv sync", "uv run pytest tests/bare", "git add ."]
     else:
         console.print("\nLook at what changed, then commit it:\n")
-        commands += ["git add --all", "git diff --staged"]
+        commands += ["git add .", "git diff --staged"]
     print_commands([*commands, f'git commit --message "{rehearsal.name.capitalize()}"'], console)
     if "broker" in rehearsal.before and name_of(rehearsal.before) != name_of(rehearsal.after):
         console.print("\ndocs/delivery.md says how a live service takes this.")
