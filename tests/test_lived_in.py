@@ -7,7 +7,9 @@ same ones on every variant.
 
 import itertools
 import re
+import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,30 @@ def test_the_worked_example_can_be_deleted(
     switch_to(project, source, target)
     assert conflicts(project) == []
     assert [path for path in deleted if (project / path).exists()] == []
+
+
+@pytest.fixture(scope="session")
+def lived_in(started: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a lived-in project of each variant, to copy but not to change."""
+    folder = tmp_path_factory.mktemp("lived-in")
+    for name, project in started.items():
+        shutil.copytree(project, folder / name)
+        live_in(folder / name)
+        commit(folder / name, "Open the shop")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), PAIRS, ids=[f"{one.name} to {other.name}" for one, other in PAIRS]
+)
+def test_any_switch_keeps_what_people_wrote(
+    source: Variant, target: Variant, lived_in: Path, tmp_path: Path
+) -> None:
+    project = shutil.copytree(lived_in / source.name, tmp_path / "project")
+
+    switch_to(project, source, target)
+
+    assert conflicts(project) == []
+    assert losses(project) == []
+    expected = without(tree(lived_in / target.name), "uv.lock")
+    assert differences(without(tree(project), "uv.lock"), expected) == []
