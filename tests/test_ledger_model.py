@@ -1,0 +1,87 @@
+"""The ledger keeps its word in the model, and the model finds the faults that are planted in it.
+
+`MODEL_EXAMPLES` and `MODEL_SEED`, which may be `random`, make for a longer or another search.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from generator.commands import Outcome, run, uv
+from generator.rendering import render
+from generator.variants import VARIANTS
+from tests.conftest import ROOT
+from tests.ledger_model.planted import PLANTED
+
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "2000"))
+SEED = os.environ.get("MODEL_SEED", "1")
+
+# Two halves suit two cores. PostgreSQL takes several times as long for an example.
+RUNS = {
+    "SQLite, first half": ("--examples", str(EXAMPLES // 2), "--seed", SEED),
+    "SQLite, second half": (
+        *("--examples", str(EXAMPLES // 2)),
+        *("--seed", SEED if SEED == "random" else str(int(SEED) + 1)),
+    ),
+    "PostgreSQL": ("--postgresql", "--examples", str(EXAMPLES // 20), "--seed", SEED),
+}
+
+PLANTED_EXAMPLES = "400"
+"""Far more than any planted fault has needed."""
+
+Model = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project whose environment has Hypothesis too."""
+    folder = tmp_path_factory.mktemp("ledger-model") / "service"
+    variant = VARIANTS["dramatiq-redis"]
+    render(ROOT, folder, {"project_name": "Order Service", **variant.answers})
+    for command in (
+        uv("sync", "--python", sys.executable),
+        uv("pip", "install", "--compile-bytecode", "hypothesis>=6.150,<7"),
+    ):
+        outcome = run(command, folder)
+        assert outcome.ok, outcome.output
+    return folder
+
+
+def run_model(service: Path, *options: str, folder: Path | None = None) -> Outcome:
+    """Run the model on the service's code, or on the copy of it in another folder."""
+    return run(
+        [str(service / ".venv/bin/python"), "-m", "ledger_model", *options],
+        folder or service,
+        environment={"PYTHONPATH": str(ROOT / "tests"), "CI": "true"},
+        time_limit=1200,
+    )
+
+
+@pytest.mark.parametrize("options", RUNS.values(), ids=RUNS)
+def test_the_ledger_keeps_its_word(service: Path, options: tuple[str, ...]) -> None:
+    outcome = run_model(service, *options)
+
+    print(outcome.output)  # noqa: T201 - the seed
+    assert outcome.ok, outcome.output
+    assert "sound:" in outcome.last_line
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_planted_fault_is_found(service: Path, name: str, tmp_path: Path) -> None:
+    planted = PLANTED[name]
+    shutil.copytree(service / "app", tmp_path / "app")
+    file = tmp_path / "app" / "delivery" / planted.file
+    code = file.read_text()
+    assert code.count(planted.old) == 1
+    file.write_text(code.replace(planted.old, planted.new))
+
+    outcome = run_model(
+        service, "--no-shrink", "--examples", PLANTED_EXAMPLES, "--seed", "1", folder=tmp_path
+    )
+
+    assert not outcome.ok
+    assert "machine.Broken" in outcome.output, outcome.output
