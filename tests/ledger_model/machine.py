@@ -41,7 +41,9 @@ stranger = dataclasses.replace(patient, name="of_another_release", queue="of_ano
 """A task that this release's workers do not know, in a queue that they do not know either."""
 
 FAULTS = st.sampled_from([None] * 120 + [Fault(kind, n) for kind in Kind for n in range(8)])
-PICK = st.integers(0, 7)
+TASKS = st.sampled_from([patient] * 5 + [single] * 2 + [stranger])
+COUNTS = st.sampled_from([1, 2, 3])
+PICK = st.sampled_from(range(8))
 RARELY = st.sampled_from([False] * 4 + [True])
 ANSWERS = st.sampled_from([Answer.ACCEPTED] * 15 + list(Answer))
 HARD_ANSWERS = st.sampled_from(list(Answer))
@@ -106,18 +108,19 @@ class Ledger(RuleBasedStateMachine):
         self.is_sound = True
         self.broker_comes_back_empty = False
 
-    @initialize(broker_comes_back_empty=st.booleans())
-    def choose_the_end(self, broker_comes_back_empty: bool) -> None:
+    @initialize(broker_comes_back_empty=st.booleans(), task=TASKS, count=COUNTS)
+    def begin(self, broker_comes_back_empty: bool, task: Any, count: int) -> None:
         self.broker_comes_back_empty = broker_comes_back_empty
+        self.request(task=task, delay=0, has_key=False, count=count, end="commits", fault=None)
 
     # --- Requests.
 
     @precondition(lambda self: len(self.now.rows) < MAX_TASKS)
     @rule(
-        task=st.sampled_from([patient, patient, single, stranger]),
+        task=TASKS,
         delay=DELAYS,
         has_key=RARELY,
-        count=st.sampled_from([1, 1, 2, 3]),
+        count=COUNTS,
         end=st.sampled_from(["commits", "commits", "rolls back", "stays open"]),
         fault=FAULTS,
     )
@@ -167,14 +170,14 @@ class Ledger(RuleBasedStateMachine):
 
     # --- Relays.
 
-    @precondition(lambda self: len(self.relays) < MAX_RELAYS)
+    @precondition(lambda self: self._is_anything_due() and len(self.relays) < MAX_RELAYS)
     @rule(parks=RARELY, answer=ANSWERS, fault=FAULTS)
     def publish(self, parks: bool, answer: Answer, fault: Fault | None) -> None:
         self._relay(
             lambda: Relay(publishes=True, parks=parks, answer=answer), doing("publish"), fault
         )
 
-    @precondition(lambda self: len(self.relays) < MAX_RELAYS)
+    @precondition(lambda self: self._is_any_published() and len(self.relays) < MAX_RELAYS)
     @rule(parks=RARELY, answer=ANSWERS, counts_late=st.booleans(), fault=FAULTS)
     def find_lost(
         self, parks: bool, answer: Answer, counts_late: bool, fault: Fault | None
@@ -220,25 +223,31 @@ class Ledger(RuleBasedStateMachine):
             self.relays.remove(acting)
             self._demand_no_failure(acting)
 
-    @precondition(lambda self: self.now.rows and len(self.relays) < MAX_RELAYS)
+    @precondition(lambda self: self._is_any_unfinished() and len(self.relays) < MAX_RELAYS)
     @rule()
     def pass_a_lease_and_publish(self) -> None:
         self._pass_time(LEASE.total_seconds() + 1)
         self.publish(parks=False, answer=Answer.ACCEPTED, fault=None)
 
+    def _is_anything_due(self) -> bool:
+        return any(_is_due(row, self.now) for row in self.now.rows.values())
+
+    def _is_any_published(self) -> bool:
+        rows = self.now.rows.values()
+        return any(row.status == "queued" and row.published_at is not None for row in rows)
+
+    def _is_any_unfinished(self) -> bool:
+        return not all(row.has_ended for row in self.now.rows.values())
+
     # --- The broker.
 
     @precondition(lambda _: bool(broker.waiting))
-    @rule(pick=PICK)
-    def lose_a_message(self, pick: int) -> None:
-        broker.waiting.pop(pick % len(broker.waiting))
-        broker.reasons += 1
-
-    @precondition(lambda _: bool(broker.waiting))
-    @rule()
-    def empty_the_broker(self) -> None:
-        broker.reasons += len(broker.waiting)
-        broker.waiting.clear()
+    @rule(pick=PICK, comes_back_empty=RARELY)
+    def lose_messages(self, pick: int, comes_back_empty: bool) -> None:
+        pick %= len(broker.waiting)
+        lost = slice(None) if comes_back_empty else slice(pick, pick + 1)
+        broker.reasons += len(broker.waiting[lost])
+        del broker.waiting[lost]
 
     # --- Workers.
 
@@ -254,6 +263,14 @@ class Ledger(RuleBasedStateMachine):
         after = self.now.rows.get(message.id)
         if not will_repeat and (not before or not after or before.attempts == after.attempts):
             broker.reasons += 1  # It is gone, and nothing came of it.
+
+    @precondition(lambda self: self._is_anything_due() and len(self.workers) < MAX_WORKERS)
+    @rule(pick=PICK)
+    def publish_and_deliver(self, pick: int) -> None:
+        if len(self.relays) < MAX_RELAYS:
+            self.publish(parks=False, answer=Answer.ACCEPTED, fault=None)
+        if broker.waiting:
+            self.deliver(pick=pick, will_repeat=False, fault=None)
 
     @precondition(lambda self: bool(broker.carried) and len(self.workers) < MAX_WORKERS)
     @rule(pick=PICK, fault=FAULTS)
@@ -281,6 +298,12 @@ class Ledger(RuleBasedStateMachine):
         worker.go("body", deed)
         self._after_worker(worker)
         self.look(doing("end", "publish", "record", task=worker.task_id, attempt=worker.attempt))
+
+    @precondition(lambda self: self.workers)
+    @rule(pick=PICK, has_effect=st.booleans())
+    def succeed(self, pick: int, has_effect: bool) -> None:
+        deed = Deed(effect=has_effect, end="returns")
+        self.work(pick=pick, deed=deed, answer=Answer.ACCEPTED, fault=None)
 
     @precondition(lambda self: self.workers)
     @rule(pick=PICK, fault=FAULTS)
@@ -315,24 +338,21 @@ class Ledger(RuleBasedStateMachine):
     # --- Operators, and time.
 
     @precondition(lambda self: self.now.rows)
-    @rule(pick=PICK, fault=FAULTS)
-    def cancel(self, pick: int, fault: Fault | None) -> None:
-        task_id = self._pick(pick)
-        act(ledger.cancel(task_id), fault)
-        self.look(doing("cancel", task=task_id))
-
-    @precondition(lambda self: any(row.has_ended for row in self.now.rows.values()))
-    @rule(pick=PICK, attempts=st.integers(1, 2), fault=FAULTS)
-    def replay(self, pick: int, attempts: int, fault: Fault | None) -> None:
-        task_id = self._pick(pick)
-        act(ledger.replay(task_id, attempts), fault)
-        self.look(doing("replay", task=task_id, granted=attempts))
-
-    @precondition(lambda self: self.now.rows)
-    @rule(limit=st.sampled_from([1, relay.PRUNE_BATCH]), fault=FAULTS)
-    def prune(self, limit: int, fault: Fault | None) -> None:
-        act(ledger.prune(limit), fault)
-        self.look(doing("prune"))
+    @rule(
+        order=st.sampled_from(["cancel", "replay", "prune"]),
+        pick=PICK,
+        count=st.sampled_from([1, 2]),
+        fault=FAULTS,
+    )
+    def operate(self, order: str, pick: int, count: int, fault: Fault | None) -> None:
+        task_id = list(self.now.rows)[pick % len(self.now.rows)]
+        if order == "cancel":
+            act(ledger.cancel(task_id), fault)
+        elif order == "replay":
+            act(ledger.replay(task_id, count), fault)
+        else:
+            act(ledger.prune(count), fault)
+        self.look(doing(order, task=task_id, granted=count))
 
     @precondition(lambda self: self.now.rows)
     @rule(seconds=TIMES)
@@ -351,9 +371,6 @@ class Ledger(RuleBasedStateMachine):
             for old in before.rows.values()
             if old.status == "queued"
         )
-
-    def _pick(self, pick: int) -> UUID:
-        return list(self.now.rows)[pick % len(self.now.rows)]
 
     # --- What must be true.
 
