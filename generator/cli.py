@@ -14,6 +14,7 @@ from rich.table import Table
 
 from generator.check import Check, Report, Step
 from generator.commands import stop_all
+from generator.drill.command import drill
 from generator.new import make_project
 from generator.progress import Progress
 from generator.refusal import Refusal
@@ -28,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("drill")(drill)
 console = Console()
 
 Template = Annotated[

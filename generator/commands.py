@@ -5,7 +5,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,29 @@ def run(
         finally:
             _running.discard(process)
     return Outcome(process.returncode == 0, output, time.monotonic() - started)
+
+
+def stream(command: Sequence[str], directory: Path, on_line: Callable[[str], None]) -> None:
+    """Run a program in a directory, and hand on each line as soon as it is printed."""
+    inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
+    with subprocess.Popen(
+        command,
+        cwd=directory,
+        env=inherited,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        _running.add(process)
+        try:
+            for line in process.stdout or ():
+                on_line(line.rstrip())
+        finally:
+            _stop(process)
+            _running.discard(process)
 
 
 def stop_all() -> None:

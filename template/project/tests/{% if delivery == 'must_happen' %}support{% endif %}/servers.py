@@ -58,12 +58,12 @@ class OwnServer:
         stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.url = url
+        self.environment = {**os.environ, **(environment or {})}
         self._command = command
         self._answers = answers
         self._log = log
         self._reaper = reaper
         self._user = user
-        self._environment = environment
         self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -77,7 +77,7 @@ class OwnServer:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**os.environ, **(self._environment or {})},
+                    env=self.environment,
                     user=self._user,
                     group=None if self._user is None else pwd.getpwnam(self._user).pw_gid,
                     extra_groups=None if self._user is None else [],
@@ -105,6 +105,12 @@ class OwnServer:
                 self._process.wait()
             self._reaper.forget(self._process.pid)
             self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL it, and wait until it is gone; what it had not written to disk is lost."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self.stop()
 
     def hang(self) -> None:
         """Suspend its processes: the kernel still accepts connections for it."""

@@ -1,0 +1,135 @@
+"""Starts the servers, goes through the faults, and prints a JSON line for all that happens."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.broker import empty, start_broker
+from tests.support.reaper import Reaper
+from tests.support.servers import OwnServer, start_postgresql
+
+from .books import PostgresqlServer
+from .faults import FAULTS
+from .run import Order, Run, Servers
+from .verdict import judge
+
+PACKAGES = ("fastapi", "sqlalchemy", "asyncpg", "uvicorn", "celery", "kombu", "arq", "dramatiq")
+
+
+def tell(event: str, **details: object) -> None:
+    """Tell the command."""
+    sys.stdout.write(json.dumps({"event": event, **details}, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def drill(order: Order, folder: Path) -> None:
+    """Go through all faults."""
+    scratch = Path(tempfile.mkdtemp(prefix="drill-"))
+    scratch.chmod(0o711)  # The user who runs PostgreSQL passes through.
+    reaper = Reaper(scratch)
+    try:
+        servers = _start_servers(order, folder, scratch, reaper)
+        tell("versions", **_versions(servers))
+        for fault in order.faults:
+            tell("result", fault=fault, **_run(order, servers, fault))
+    finally:
+        reaper.close()
+
+
+def _start_servers(order: Order, folder: Path, scratch: Path, reaper: Reaper) -> Servers:
+    if order.database == "sqlite":
+        return Servers(folder, scratch, reaper, None, None, None)
+    tell("progress", fault="", text="starting servers")
+    postgresql = start_postgresql(scratch, reaper)
+    broker = start_broker(scratch, reaper)
+    assert isinstance(postgresql, OwnServer)
+    assert isinstance(broker, OwnServer)
+    databases = PostgresqlServer(postgresql.url)
+    subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "heads"],
+        cwd=folder,
+        env={**os.environ, "DATABASE_URL": databases.url},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+    )
+    databases.complete()
+    return Servers(folder, scratch, reaper, postgresql, databases, broker)
+
+
+def _run(order: Order, servers: Servers, name: str) -> dict[str, Any]:
+    fault = FAULTS[name]
+    begun = time.monotonic()
+    said = ""
+
+    def say(text: str) -> None:
+        nonlocal said
+        if text != said:
+            said = text
+            tell("progress", fault=name, text=text)
+
+    if servers.broker is not None:
+        servers.broker.start()
+        empty(servers.broker.url)
+    if servers.postgresql is not None:
+        servers.postgresql.start()
+    run = Run(order, servers, say, through_proxy=fault.through_proxy, overrides=fault.overrides)
+    result: dict[str, Any] = {}
+    try:
+        run.warm_up()
+        if not run.broken:
+            fault.do(run)
+            run.settle()
+        result = judge(
+            run,
+            api_may_fail=fault.api_may_fail,
+            is_timed=fault.is_timed,
+            is_measured=fault.is_measured,
+        )
+    except Exception as error:
+        run.broken.append(f"the drill itself failed: {type(error).__name__}: {error}")
+        result = {"broken": run.broken, "notes": traceback.format_exc().splitlines()}
+    finally:
+        if run.broken:
+            result["logs"] = run.service.log_tails()
+        run.close()
+    return {**result, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def _versions(servers: Servers) -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    if servers.databases is not None:
+        versions["PostgreSQL"] = servers.databases.version
+    return versions
+
+
+def main() -> None:
+    """Read the order from the command line; a missing server is a refusal."""
+    order = Order(**json.loads(sys.argv[1]))
+    os.environ["CI"] = "true"  # What is missing is an error, not a skipped test.
+    for name in ("TEST_DATABASE_URL", "TEST_BROKER_URL"):  # We kill servers: only our own.
+        os.environ.pop(name, None)
+    try:
+        drill(order, Path.cwd())
+    except pytest.fail.Exception as error:
+        tell("refused", reason=str(error))
+    except subprocess.CalledProcessError as error:
+        tell("refused", reason=error.stderr.decode(errors="replace").strip().splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()

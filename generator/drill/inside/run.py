@@ -1,0 +1,217 @@
+"""One run: a service under load, a fault, and the wait until everything has settled."""
+
+import contextlib
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from tests.support.proxy import Proxy
+from tests.support.reaper import Reaper
+from tests.support.servers import OwnServer, free_port
+
+from .books import Books, PostgresqlServer, SqliteBooks, started, unfinished
+from .load import Load
+from .service import Service
+
+WARM_UP = 30
+LONG_TASKS = 4
+LONG_SECONDS = 4.0
+
+
+@dataclass
+class Order:
+    """What the command asks for."""
+
+    engine: str
+    broker: str
+    database: str
+    faults: list[str]
+    tasks: int | None
+    rate: float
+    seed: int
+    duration: float
+    outage: float
+    lease: float
+
+
+@dataclass
+class Servers:
+    """The servers that all runs share."""
+
+    folder: Path
+    scratch: Path
+    reaper: Reaper
+    postgresql: OwnServer | None
+    databases: PostgresqlServer | None
+    broker: OwnServer | None
+
+
+class Run:
+    """A running service and what a fault can do to it."""
+
+    def __init__(
+        self,
+        order: Order,
+        servers: Servers,
+        say: Callable[[str], None],
+        *,
+        through_proxy: bool = False,
+        overrides: dict[str, dict[str, str]] | None = None,
+    ) -> None:
+        self.order = order
+        self.servers = servers
+        self.say = say
+        self.random = random.Random(order.seed)  # noqa: S311 - a drill, no secret
+        self.broken: list[str] = []
+        self.notes: list[str] = []
+        self.moments: list[float] = []
+        self.windows: list[tuple[float, float]] = []
+        self.poison = 0
+        self.folder = servers.scratch / f"run-{secrets.token_hex(4)}"
+        self.folder.mkdir()
+        self.books: Books
+        if servers.databases is None:
+            self.books = SqliteBooks(self.folder / "app.db")
+        else:
+            self.books = servers.databases.make()
+        port = free_port()
+        environment = {
+            "DATABASE_URL": self.books.url,
+            "OPERATOR_TOKEN": secrets.token_urlsafe(),
+            "LEASE_SECONDS": str(order.lease),
+            "PORT": str(port),
+            "DRILL_FOLDER": str(self.folder),
+        }
+        self.proxy: Proxy | None = None
+        if servers.broker is not None:
+            url = environment["BROKER_URL"] = servers.broker.url
+            if through_proxy:
+                server_port = url.rpartition(":")[2].partition("/")[0]
+                self.proxy = Proxy("127.0.0.1", int(server_port))
+                environment["BROKER_URL"] = url.replace(server_port, str(self.proxy.port))
+        self.service = Service(servers.folder, port, environment, servers.reaper, overrides or {})
+        self.traffic = Load(port, order.seed)
+
+    @property
+    def broker(self) -> OwnServer:
+        """The broker, in front of which there may be a proxy."""
+        assert self.servers.broker is not None
+        return self.servers.broker
+
+    def warm_up(self) -> None:
+        """Wait until a task has gone the whole way, and until no request is the first of its kind.
+
+        Raises AssertionError if none does.
+        """
+        self.say("starting")
+        self.service.wait_until_ready()
+        for _ in range(WARM_UP):
+            self.traffic.send()
+        if not self.settle("warming up"):
+            self.expect(False, "no task has gone the whole way before the fault")
+        self.traffic.forget_times()
+
+    def expect(self, kept: object, otherwise: str) -> None:
+        """Note a broken promise."""
+        if not kept:
+            self.broken.append(otherwise)
+
+    @contextlib.contextmanager
+    def load(self, seconds: float = 0, tasks: int | None = None) -> Iterator[None]:
+        """Send the load meanwhile, at the rate asked for, or slower to make it last `seconds`."""
+        tasks = tasks or self.order.tasks or 1000
+        self.traffic.begin(tasks, max(seconds, tasks / self.order.rate))
+        yield
+        self.traffic.wait()
+
+    def wait_until_sent(self, share: float) -> None:
+        """Wait until this share of the load is accepted."""
+        self.say(f"sending until {share:.0%}")
+        while self.traffic.sent < share and self.traffic.is_sending:
+            time.sleep(0.05)
+
+    @contextlib.contextmanager
+    def fault(self, what: str) -> Iterator[None]:
+        """Note when a fault began and ended."""
+        self.say(what)
+        begun = time.time()
+        self.moments.append(begun)
+        yield
+        self.windows.append((begun, time.time()))
+
+    def start_long_tasks(
+        self, number: int = LONG_TASKS, seconds: float = LONG_SECONDS
+    ) -> dict[UUID, int]:
+        """Enqueue long tasks; return those that run as soon as one does, with their processes."""
+        ids = [self.traffic.send(seconds=seconds) for _ in range(number)]
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            starts = started(self.books)
+            if running := {each: starts[each][-1][1] for each in ids if each in starts}:
+                return running
+            time.sleep(0.05)
+        self.expect(False, "no long task started within 120 s")
+        return {}
+
+    def interrupt(self, what: str, action: Callable[[dict[UUID, int]], object]) -> None:
+        """Do something while long tasks run, and wait until these run again or have ended."""
+        running = self.start_long_tasks()
+        with self.fault(what):
+            action(running)
+            self.wait_until_running_again(list(running))
+
+    def wait_until_running_again(self, ids: Sequence[UUID]) -> None:
+        """Wait, not for ever, until each of these tasks was started twice or has ended."""
+        self.say("waiting for the interrupted tasks")
+        deadline = time.monotonic() + 3 * self.order.lease + 20
+        while time.monotonic() < deadline:
+            with contextlib.suppress(Exception):
+                starts = started(self.books)
+                rows = self.books.rows("SELECT id FROM tasks WHERE finished_at IS NOT NULL")
+                ended = {UUID(str(row[0])) for row in rows}
+                if all(each in ended or len(starts.get(each, [])) > 1 for each in ids):
+                    return
+            time.sleep(0.1)
+
+    def arm(self, point: str) -> None:
+        """Let a process die at a point of its code, once; wait until it did."""
+        armed = self.folder / point
+        armed.touch()
+        deadline = time.monotonic() + 30
+        while armed.exists() and time.monotonic() < deadline:
+            if not self.traffic.is_sending:
+                self.traffic.send()
+            time.sleep(0.02)
+        self.expect(not armed.exists(), f"nothing came to the point {point} within 30 s")
+
+    def settle(self, why: str = "settling") -> bool:
+        """Wait until every task has ended, or until none does any more; return whether all have."""
+        patience = 3 * self.order.lease + 30
+        last, since = -1, time.monotonic()
+        while (number := unfinished(self.books)) or not self._has_ledger():
+            self.say(f"{why}: {number} left")
+            if number != last:
+                last, since = number, time.monotonic()
+            elif time.monotonic() - since > patience:
+                return False
+            time.sleep(0.2)
+        return True
+
+    def close(self) -> None:
+        """Stop the processes."""
+        self.service.stop()
+        self.books.close()
+        if self.proxy is not None:
+            self.proxy.refuse()
+
+    def rows(self, statement: str) -> Sequence[Any]:
+        """Run a query in the run's database."""
+        return self.books.rows(statement)
+
+    def _has_ledger(self) -> bool:
+        return bool(self.books.rows("SELECT count(*) FROM tasks"))

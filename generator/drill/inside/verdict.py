@@ -1,0 +1,116 @@
+"""Counts what became of every task, from the ledger and from what the tasks wrote."""
+
+import json
+import statistics
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
+
+from .books import started
+from .load import Request
+from .run import Run
+
+SOON_SECONDS = 5.0
+"""An interrupted task runs again within the lease and this."""
+
+SLOWER = 1.5
+NOISE_SECONDS = 0.02
+"""What the machine's own noise may add to a response time."""
+
+
+def judge(run: Run, *, api_may_fail: bool, is_timed: bool, is_measured: bool) -> dict[str, Any]:
+    """Return the figures of a run and every promise it broke.
+
+    With `is_timed`, interrupted tasks must run again in time; with `is_measured`, requests must not
+    be slower during the fault than before it.
+    """
+    rows = run.rows("SELECT id, name, status, arguments FROM tasks WHERE name LIKE 'drill%'")
+    recorded = {UUID(str(row[0])): row for row in rows}
+    statuses = [row[2] for row in rows]
+    answered = set(run.traffic.answered)
+    starts = started(run.books)
+    effects: dict[UUID, int] = {}
+    for row in run.rows("SELECT task_id FROM drill_effects"):
+        effects[UUID(row[0])] = effects.get(UUID(row[0]), 0) + 1
+    requested = {UUID(row[0]) for row in run.rows("SELECT task_id FROM drill_requests")}
+    poisoned = {task for task, row in recorded.items() if row[1] == "drill_poison"}
+    succeeded = {task for task, row in recorded.items() if row[2] == "succeeded"}
+    failed = {task for task, row in recorded.items() if row[2] == "failed"}
+    lost = (answered - recorded.keys()) | {
+        task for task, row in recorded.items() if row[2] in {"queued", "running"}
+    }
+    missing = sum(effects.get(task, 0) == 0 for task in succeeded)
+    doubled = sum(number > 1 for number in effects.values()) + len(effects.keys() - succeeded)
+    plain = {task for task, row in recorded.items() if not json.loads(row[3])["failures"]}
+    again = _seconds_until_again(run.moments, {t: starts[t] for t in starts if t in plain})
+    phases = _phases(run.traffic.requests, run.windows)
+    errors = {phase: sum(not each.ok for each in sent) for phase, sent in phases.items()}
+    p99 = {phase: _p99([each for each in sent if each.ok]) for phase, sent in phases.items()}
+
+    run.expect(not lost, f"{len(lost)} tasks lost")
+    run.expect(requested == recorded.keys(), "a request and its task were not recorded together")
+    run.expect(not failed - poisoned, f"{len(failed - poisoned)} good tasks failed")
+    run.expect(poisoned <= failed, f"{len(poisoned - failed)} poisonous tasks have not failed")
+    run.expect(not missing, f"{missing} database effects missing")
+    run.expect(not doubled, f"{doubled} database effects doubled or stray")
+    within = run.order.lease + SOON_SECONDS
+    late = sum(seconds > within for seconds in again)
+    run.expect(not (is_timed and late), f"{late} tasks ran again later than {within:g} s")
+    run.expect(again or not is_timed, "the fault interrupted no task")
+    run.expect(api_may_fail or not sum(errors.values()), f"{sum(errors.values())} API errors")
+    if is_measured and p99["before"] and p99["during"]:
+        limit = SLOWER * p99["before"] + NOISE_SECONDS
+        run.expect(p99["during"] <= limit, f"p99 {p99['during']:.3f} s: above {limit:.3f} s")
+    return {
+        "broken": run.broken,
+        "notes": run.notes,
+        "answered": len(answered),
+        "recorded": len(recorded),
+        "succeeded": len(succeeded),
+        "failed": len(failed),
+        "poison": len(poisoned),
+        "cancelled": statuses.count("cancelled"),
+        "lost": len(lost),
+        "started_again": sum(len(each) > 1 for each in starts.values()),
+        "effects_missing": missing,
+        "effects_doubled": doubled,
+        "again": {
+            "tasks": len(again),
+            "median": statistics.median(again) if again else None,
+            "max": max(again, default=None),
+        },
+        "errors": errors,
+        "p99": p99,
+    }
+
+
+def _seconds_until_again(
+    moments: list[float], starts: dict[UUID, list[tuple[int, int, float, float]]]
+) -> list[float]:
+    """Return the seconds from each fault to the next start of a task that had begun before."""
+    return [
+        second[2] - moment
+        for each in starts.values()
+        for first, second in pairwise(each)
+        for moment in [moment for moment in moments if first[2] < moment < second[2]][:1]
+    ]
+
+
+def _phases(
+    requests: list[Request], windows: list[tuple[float, float]]
+) -> dict[str, list[Request]]:
+    first = min((begun for begun, _ in windows), default=float("inf"))
+    phases: dict[str, list[Request]] = {"before": [], "during": [], "after": []}
+    for request in requests:
+        if request.at < first:
+            phases["before"].append(request)
+        elif any(begun <= request.at <= ended for begun, ended in windows):
+            phases["during"].append(request)
+        else:
+            phases["after"].append(request)
+    return phases
+
+
+def _p99(requests: list[Request]) -> float | None:
+    seconds = sorted(each.seconds for each in requests)
+    return seconds[min(len(seconds) - 1, int(len(seconds) * 0.99))] if seconds else None

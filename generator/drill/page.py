@@ -1,0 +1,104 @@
+"""Writes the page of results: what was drilled, on what, and what came of it."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from generator.drill.faults import FAULTS
+from generator.drill.picture import column, draw
+from generator.drill.report import COLUMNS, figures
+from generator.drill.session import Result
+
+INTRODUCTION = """\
+# Drills
+
+Real processes and real signals: `musthappen drill` starts a generated project as its Procfile does,
+with a database and a broker, sends requests, breaks something, waits until everything has settled,
+and counts. This page is written by that command; do not edit it.
+
+A promise is broken when a task is lost (answered with 2xx but not recorded, or recorded and never
+ended), when a good task fails or a poisonous one does not, when a database effect is missing or
+doubled, when an interrupted task runs again later than the lease and five seconds, when the API
+answers with an error although neither it nor the database was touched, or when, without a broker,
+p99 of its responses is more than 1.5 times what it was (and 20 ms, for the machine's own noise).
+"""
+
+LEGEND = """\
+*again*: tasks that were started more than once. *missing*, *doubled*: database effects. *back
+after*: from the fault to the next start of a task that it interrupted, median and longest. *API
+errors* and *p99*: before, during and after the fault.
+"""
+
+
+def write(results: Sequence[Result], path: Path) -> None:
+    """Write the page, and its picture beside it; of runs of the same pair, the last one counts."""
+    latest = list({(column(result), result.fault): result for result in results}.values())
+    order = list(FAULTS)
+    latest.sort(key=lambda result: order.index(result.fault))
+    picture = path.with_suffix(".svg")
+    picture.write_text(draw(latest))
+    columns: dict[str, list[Result]] = {}
+    for result in latest:
+        columns.setdefault(column(result), []).append(result)
+    sections = [
+        INTRODUCTION,
+        f"![Targets and faults]({picture.name})\n",
+        _facts(latest),
+        LEGEND,
+        *(_section(*each) for each in columns.items()),
+        _faults(),
+    ]
+    path.write_text("\n".join(sections))
+
+
+def _facts(results: Sequence[Result]) -> str:
+    dates = sorted(result.date[:10] for result in results)
+    machines = dict.fromkeys(result.machine for result in results)
+    versions: dict[str, set[str]] = {}
+    for result in results:
+        for name, version in result.versions.items():
+            versions.setdefault(name, set()).add(version)
+    leases = sorted({f"{result.settings['lease']:g} s" for result in results})
+    seeds = sorted({str(result.settings["seed"]) for result in results})
+    broken = sum(bool(result.broken) for result in results)
+    facts = [
+        f"{len(results)} runs, {broken} of them with a broken promise",
+        " to ".join(sorted({dates[0], dates[-1]})),
+        *machines,
+        f"lease {', '.join(leases)}",
+        f"seed {', '.join(seeds)}",
+        ", ".join(f"{name} {' and '.join(sorted(found))}" for name, found in versions.items()),
+    ]
+    return f"{'; '.join(facts)}.\n"
+
+
+def _section(name: str, results: Sequence[Result]) -> str:
+    lines = [
+        f"## {name}\n",
+        f"| fault | {' | '.join(COLUMNS)} | verdict |",
+        f"| --- | {'---: | ' * len(COLUMNS)}--- |",
+    ]
+    for result in results:
+        verdict = f"**{'; '.join(result.broken)}**" if result.broken else "kept"
+        lines.append(f"| {result.fault} | {' | '.join(figures(result))} | {verdict} |")
+    return "\n".join([*lines, ""])
+
+
+def _faults() -> str:
+    rows = [f"| {fault.name} | {fault.title} | {fault.where} |" for fault in FAULTS.values()]
+    heading = [
+        "## The faults\n",
+        "| fault | what is done | where it applies |",
+        "| --- | --- | --- |",
+    ]
+    return "\n".join([*heading, *rows, ""])
+
+
+def check(path: Path) -> None:
+    """Make sure that the page can be written before hours of drills.
+
+    Raises:
+        OSError: It cannot.
+    """
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{path.parent} cannot be written to")

@@ -1,0 +1,64 @@
+"""Draws the grid of targets and faults: green or red, with the figure that decided."""
+
+from collections.abc import Sequence
+from html import escape
+
+from generator.drill.faults import FAULTS
+from generator.drill.session import Result
+
+CELL, ROW, LEFT, TOP = 118, 34, 180, 44
+GREEN, RED, GREY = "#2e7d32", "#c62828", "#eeeeee"
+
+
+def draw(results: Sequence[Result]) -> str:
+    """Return an SVG picture of the results; where a pair was run twice, the later one counts."""
+    columns = list(dict.fromkeys(column(result) for result in results))
+    rows = [name for name in FAULTS if any(result.fault == name for result in results)]
+    cells = {(column(result), result.fault): result for result in results}
+    width, height = LEFT + CELL * len(columns) + 8, TOP + ROW * len(rows) + 8
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+    ]
+    for number, name in enumerate(columns):
+        parts.append(_text(LEFT + CELL * (number + 0.5), TOP - 14, name, anchor="middle"))
+    for row, fault in enumerate(rows):
+        y = TOP + ROW * row
+        parts.append(_text(LEFT - 10, y + ROW / 2 + 4, fault, anchor="end"))
+        for number, name in enumerate(columns):
+            parts += _cell(LEFT + CELL * number, y, cells.get((name, fault)))
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def column(result: Result) -> str:
+    """Return the heading of a result's column."""
+    return result.target + (" (SQLite)" if result.database == "sqlite" else "")
+
+
+def key_figure(result: Result) -> str:
+    """Return the figure that says most about a run."""
+    counted = result.figures
+    if "answered" not in counted:
+        return "did not run"
+    effects = counted["effects_missing"] + counted["effects_doubled"]
+    figure = f"{counted['lost']} lost, {effects} wrong"
+    if counted["lost"] == effects == 0 and not result.broken:
+        figure = f"{counted['recorded']} kept"
+        if counted["again"]["tasks"]:
+            figure += f", {counted['again']['max']:.0f} s"
+    return figure
+
+
+def _cell(x: float, y: float, result: Result | None) -> list[str]:
+    box = f'x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{ROW - 2}" rx="3"'
+    if result is None:
+        return [f'<rect {box} fill="{GREY}"/>']
+    colour = RED if result.broken else GREEN
+    title = escape("; ".join(result.broken) or "kept")
+    text = _text(x + CELL / 2, y + ROW / 2 + 4, key_figure(result), anchor="middle", fill="#ffffff")
+    return [f'<g><title>{title}</title><rect {box} fill="{colour}"/>{text}</g>']
+
+
+def _text(x: float, y: float, text: str, *, anchor: str, fill: str = "#222222") -> str:
+    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" fill="{fill}">{escape(text)}</text>'

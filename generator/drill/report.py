@@ -1,0 +1,136 @@
+"""Shows how a drill is going and how it ended: live in a terminal, a line per run elsewhere."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from generator.drill.session import Result
+from generator.refusal import Refusal
+
+COLUMNS = (
+    "answered",
+    "recorded",
+    "succeeded",
+    "failed",
+    "lost",
+    "again",
+    "missing",
+    "doubled",
+    "back after",
+    "API errors",
+    "p99 ms",
+)
+
+
+class Progress:
+    """The results so far and what happens now; use it as a context manager."""
+
+    def __init__(self, console: Console, runs: int) -> None:
+        self.results: list[Result] = []
+        self._console = console
+        self._runs = runs
+        self._now: dict[str, tuple[str, str]] = {}
+        self._started = time.monotonic()
+        self._live = Live(
+            console=console, get_renderable=self._render, refresh_per_second=4, transient=True
+        )
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def on_progress(self, target: str, fault: str, text: str) -> None:
+        """Say what happens to a target."""
+        self._now[target] = (fault, text)
+
+    def on_result(self, result: Result) -> None:
+        """Say how a run ended, and everything that explains a broken promise."""
+        self.results.append(result)
+        if not self._console.is_terminal or result.broken:
+            self._console.print(_line(result), soft_wrap=True)
+        for name, lines in result.figures.get("logs", {}).items():
+            text = "\n".join(line[:300] for line in lines[-15:])
+            self._console.print(Text(f"--- {name}\n{text}", style="dim"), soft_wrap=True)
+
+    def _render(self) -> RenderableType:
+        elapsed = time.monotonic() - self._started
+        now = [Text(f"{name}: {' · '.join(filter(None, now))}") for name, now in self._now.items()]
+        done = Text(f"{len(self.results)} of {self._runs} runs, {elapsed:.0f} s", style="dim")
+        return Group(summary(self.results), *now, done)
+
+
+def summary(results: Iterable[Result]) -> Table:
+    """Return a table with a row per run."""
+    table = Table("target", "fault")
+    for heading in COLUMNS:
+        table.add_column(heading, justify="right")
+    table.add_column("verdict")
+    for result in results:
+        cells = figures(result)
+        table.add_row(result.target, result.fault, *cells, verdict(result))
+    return table
+
+
+def figures(result: Result) -> list[str]:
+    """Return the cells of a run's row."""
+    counted = result.figures
+    if "answered" not in counted:
+        return ["-"] * len(COLUMNS)
+    again, errors, p99 = counted["again"], counted["errors"], counted["p99"]
+    back = f"{again['median']:.1f} / {again['max']:.1f} s" if again["tasks"] else "-"
+    names = ("answered", "recorded", "succeeded", "failed", "lost", "started_again")
+    return [
+        *(f"{counted[name]}" for name in (*names, "effects_missing", "effects_doubled")),
+        back,
+        " / ".join(str(errors[phase]) for phase in ("before", "during", "after")),
+        " / ".join(_milliseconds(p99[phase]) for phase in ("before", "during", "after")),
+    ]
+
+
+def verdict(result: Result) -> Text:
+    """Return what is shown for a run's promises."""
+    if result.broken:
+        return Text("; ".join(result.broken), style="red")
+    return Text("kept", style="green")
+
+
+def dump(results: Sequence[Result], path: Path) -> None:
+    """Write all results as JSON."""
+    path.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
+
+
+def load(paths: Iterable[Path]) -> list[Result]:
+    """Read results that were written before.
+
+    Raises:
+        Refusal: A file holds something else.
+    """
+    results: list[Result] = []
+    for path in paths:
+        try:
+            rows: list[dict[str, Any]] = json.loads(path.read_text())
+            results += [Result(**row) for row in rows]
+        except (OSError, ValueError, TypeError) as error:
+            raise Refusal(f"{path} holds no results of a drill: {error}") from None
+    return results
+
+
+def _line(result: Result) -> Text:
+    line = f"{result.target:<18} {result.fault:<21} {result.figures.get('seconds', 0):6.1f} s  "
+    return Text(line).append_text(verdict(result))
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:.0f}"

@@ -1,0 +1,111 @@
+"""Starts the drill inside a copy, and turns what it prints into progress and results."""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from generator.commands import stream
+from generator.drill.target import PACKAGE, Target
+from generator.refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to drill."""
+
+    database: str
+    tasks: int | None
+    rate: float
+    seed: int
+    duration: float
+    outage: float
+    lease: float
+
+
+@dataclass
+class Result:
+    """How one fault went with one target; `figures` is what the drill counted."""
+
+    target: str
+    fault: str
+    figures: dict[str, Any]
+    settings: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: str = ""
+    date: str = ""
+
+    @property
+    def broken(self) -> list[str]:
+        """The promises that were broken."""
+        return list(self.figures["broken"])
+
+    @property
+    def database(self) -> str:
+        """What the ledger was in."""
+        return str(self.settings["database"])
+
+
+def drill(
+    target: Target,
+    copy: Path,
+    faults: list[str],
+    settings: Settings,
+    on_progress: Callable[[str, str], None],
+    on_result: Callable[[Result], None],
+) -> None:
+    """Drill a prepared copy.
+
+    Raises:
+        Refusal: A server is missing, or the drill ended before it was through.
+    """
+    order = {"engine": target.engine, "broker": target.broker, "faults": faults, **asdict(settings)}
+    versions: dict[str, str] = {}
+    left = set(faults)
+    noise: list[str] = []
+
+    def on_line(line: str) -> None:
+        try:
+            event = json.loads(line)
+            kind = event.pop("event")
+        except (ValueError, KeyError, AttributeError):
+            noise.append(line)
+            return
+        if kind == "progress":
+            on_progress(event["fault"], event["text"])
+        elif kind == "versions":
+            versions.update(event)
+        elif kind == "refused":
+            raise Refusal(f"{target.name}: {event['reason']}")
+        else:
+            left.discard(event["fault"])
+            on_result(_result(target, event, settings, versions))
+
+    python = copy / ".venv/bin/python"
+    stream([str(python), "-m", PACKAGE, json.dumps(order)], copy, on_line)
+    if left:
+        why = noise[-1] if noise else "no output"
+        raise Refusal(f"{target.name}: the drill ended before it was through: {why}")
+
+
+def _result(
+    target: Target, event: dict[str, Any], settings: Settings, versions: Mapping[str, str]
+) -> Result:
+    return Result(
+        target.name,
+        event.pop("fault"),
+        event,
+        asdict(settings),
+        dict(versions),
+        machine(),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def machine() -> str:
+    """Return what the drill ran on, in one line."""
+    return f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores"

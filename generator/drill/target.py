@@ -1,0 +1,120 @@
+"""What is drilled: a variant rendered afresh, or a copy of a project; never a project itself."""
+
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from generator.commands import run, uv
+from generator.refusal import Refusal
+from generator.rendering import read_questions, render
+from generator.variants import VARIANTS, find_variants
+
+ANSWERS_FILE = ".copier-answers.yml"
+PACKAGE = "musthappen_drill"
+"""The name of `inside` in the copy."""
+
+_INSIDE = Path(__file__).parent / "inside"
+_SBIN = "/usr/sbin:/usr/lib/rabbitmq/bin"
+_NOT_COPIED = shutil.ignore_patterns(
+    ".git", ".venv", "venv", "node_modules", "__pycache__", ".*_cache", "*.db", "*.db-*", "*.log"
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A project to drill, and how it was answered."""
+
+    name: str
+    engine: str
+    broker: str
+    answers: dict[str, str]
+    project: Path | None = None
+    """Where it is; a variant is rendered."""
+
+
+def find_targets(names: list[str], template: Path) -> list[Target]:
+    """Return the variants and projects of these names; all must-happen variants when none is named.
+
+    Raises:
+        Refusal: A name is neither a variant nor the path of a must-happen project.
+    """
+    names = names or [variant.name for variant in VARIANTS.values() if variant.has_broker]
+    return [_find_target(name, template) for name in dict.fromkeys(names)]
+
+
+def prepare(target: Target, folder: Path, template: Path) -> None:
+    """Make the copy in `folder`, plant the drill in it, and install it.
+
+    Raises:
+        Refusal: The project is not one that can be drilled, or cannot be installed.
+    """
+    if target.project is None:
+        render(template, folder, {"project_name": "Order Service", **target.answers})
+    else:
+        shutil.copytree(target.project, folder, ignore=_NOT_COPIED)
+        _forget_servers(folder / ".env")
+        # The code that starts the servers, whatever has become of the project's own tests.
+        fresh = folder.with_name(f"{folder.name}-fresh")
+        render(template, fresh, target.answers)
+        shutil.rmtree(folder / "tests", ignore_errors=True)
+        shutil.copytree(fresh / "tests/support", folder / "tests/support")
+    _plant(target, folder)
+    outcome = run(uv("sync", "--quiet", "--python", sys.executable), folder)
+    if not outcome.ok:
+        raise Refusal(f"{target.name} cannot be installed: {outcome.last_line}")
+
+
+def _find_target(name: str, template: Path) -> Target:
+    folder = Path(name)
+    if name in VARIANTS or not folder.exists():
+        (variant,) = find_variants([name])
+        if not variant.has_broker:
+            raise Refusal(f"{name} promises nothing that a drill could break")
+        return _target(name, dict(variant.answers))
+    try:
+        recorded = yaml.safe_load((folder / ANSWERS_FILE).read_text())
+    except (OSError, yaml.YAMLError):
+        raise Refusal(f"{name} is no generated project: it has no {ANSWERS_FILE}") from None
+    questions = read_questions(template)
+    answers = {key: value for key, value in recorded.items() if key in questions}
+    if answers.get("delivery") != "must_happen":
+        raise Refusal(
+            f"{name} promises nothing that a drill could break: its tasks are nice to have"
+        )
+    project = folder.resolve()
+    return _target(project.name, answers, project)
+
+
+def _target(name: str, answers: dict[str, str], project: Path | None = None) -> Target:
+    if answers["broker"] == "rabbitmq" and find_rabbitmq() is None:
+        # The other servers come from the project's development dependencies, if need be.
+        raise Refusal(f"{name}: no RabbitMQ: install rabbitmq-server")
+    return Target(name, answers["engine"], answers["broker"], answers, project)
+
+
+def find_rabbitmq() -> str | None:
+    """Return the server program, which Debian keeps off the PATH of most users."""
+    return shutil.which("rabbitmq-server", path=f"{os.environ.get('PATH', '')}:{_SBIN}")
+
+
+def _plant(target: Target, folder: Path) -> None:
+    procfile = folder / "Procfile"
+    commands = procfile.read_text() if procfile.is_file() else ""
+    if "app.main:app" not in commands or "\nworker:" not in commands:
+        raise Refusal(f"{target.name}: its Procfile starts no app.main:app, or no worker")
+    procfile.write_text(commands.replace("app.main:app", "app.drill_api:app"))
+    shutil.copytree(_INSIDE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.move(folder / PACKAGE / "planted/tasks.py", folder / "app/tasks/drill.py")
+    shutil.move(folder / PACKAGE / "planted/api.py", folder / "app/drill_api.py")
+
+
+def _forget_servers(settings: Path) -> None:
+    """Take the user's own database and broker out of the copied settings."""
+    if settings.is_file():
+        text = settings.read_text()
+        settings.write_text(re.sub(r"(?mi)^\s*(export\s+)?(DATABASE|BROKER)_URL\b.*$", "", text))
