@@ -35,13 +35,14 @@ class Load:
         self.requests: list[Request] = []
         self.answered: list[UUID] = []
         self.planned = 0
+        self._before = 0
 
     def begin(self, tasks: int, seconds: float) -> None:
         """Start to send so many tasks, evenly over so many seconds."""
         begun = time.monotonic()
         schedule = [(begun + seconds * number / tasks, self._work()) for number in range(tasks)]
         schedule.reverse()
-        self.planned = len(self.answered) + tasks
+        self._before, self.planned = len(self.answered), tasks
         self._senders = [
             threading.Thread(target=self._send_all, args=[schedule], daemon=True)
             for _ in range(SENDERS)
@@ -57,7 +58,7 @@ class Load:
     @property
     def sent(self) -> float:
         """The share of the planned tasks that was accepted."""
-        return len(self.answered) / max(self.planned, 1)
+        return (len(self.answered) - self._before) / max(self.planned, 1)
 
     @property
     def is_sending(self) -> bool:
