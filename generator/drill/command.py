@@ -1,5 +1,6 @@
 """`musthappen drill`: what can be asked of a drill, and in which order it is done."""
 
+import sys
 import tempfile
 from collections.abc import Sequence
 from enum import StrEnum
@@ -20,6 +21,8 @@ from generator.refusal import Refusal
 from generator.rendering import find_template
 from hooks import before
 
+WIDTH = 180
+
 
 class Database(StrEnum):
     """Where the ledger is."""
@@ -28,7 +31,8 @@ class Database(StrEnum):
     SQLITE = "sqlite"
 
 
-console = Console()
+# What is no terminal, a log or a file, can scroll.
+console = Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 def drill(

@@ -24,9 +24,9 @@ p99 of its responses is more than 1.5 times what it was (and 20 ms, for the mach
 """
 
 LEGEND = """\
-*again*: tasks that were started more than once. *missing*, *doubled*: database effects. *back
-after*: from the fault to the next start of a task that it interrupted, median and longest. *API
-errors* and *p99*: before, during and after the fault.
+*again*: tasks that were started more than once. *effects -/+*: database effects, missing and
+doubled. *back after*: from the fault to the next start of a task that it interrupted, median and
+longest. *errors* (of the API) and *p99*: before, during and after the fault.
 """
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -22,12 +23,12 @@ COLUMNS = (
     "failed",
     "lost",
     "again",
-    "missing",
-    "doubled",
+    "effects -/+",
     "back after",
-    "API errors",
+    "errors",
     "p99 ms",
 )
+PHASES = ("before", "during", "after")
 
 
 class Progress:
@@ -73,7 +74,7 @@ class Progress:
 
 def summary(results: Iterable[Result]) -> Table:
     """Return a table with a row per run."""
-    table = Table("target", "fault")
+    table = Table("target", "fault", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in COLUMNS:
         table.add_column(heading, justify="right")
     table.add_column("verdict")
@@ -89,13 +90,14 @@ def figures(result: Result) -> list[str]:
     if "answered" not in counted:
         return ["-"] * len(COLUMNS)
     again, errors, p99 = counted["again"], counted["errors"], counted["p99"]
-    back = f"{again['median']:.1f} / {again['max']:.1f} s" if again["tasks"] else "-"
+    back = f"{again['median']:.0f}/{again['max']:.0f} s" if again["tasks"] else "-"
     names = ("answered", "recorded", "succeeded", "failed", "lost", "started_again")
     return [
-        *(f"{counted[name]}" for name in (*names, "effects_missing", "effects_doubled")),
+        *(f"{counted[name]}" for name in names),
+        f"{counted['effects_missing']}/{counted['effects_doubled']}",
         back,
-        " / ".join(str(errors[phase]) for phase in ("before", "during", "after")),
-        " / ".join(_milliseconds(p99[phase]) for phase in ("before", "during", "after")),
+        "/".join(str(errors[phase]) for phase in PHASES),
+        "/".join(_milliseconds(p99[phase]) for phase in PHASES),
     ]
 
 

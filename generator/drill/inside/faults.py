@@ -66,7 +66,7 @@ def worker_terminated(run: Run) -> None:
         _terminate(run)
         run.wait_until_sent(0.6)
         run.interrupt("worker told to end, tasks longer", lambda _: _terminate(run))
-        run.wait_until_running_again(list(short))
+    run.settle()
     starts = started(run.books)
     again = sum(len(starts[each]) > 1 for each in short)
     run.expect(not again, f"{again} tasks that fitted into the grace were interrupted")
@@ -76,11 +76,11 @@ def worker_frozen(run: Run) -> None:
     """SIGSTOP the worker past its lease, let another take over, then SIGCONT it."""
     with run.load():
         run.wait_until_sent(0.3)
-        running = run.start_long_tasks()
+        run.start_long_tasks()
         with run.fault("worker frozen"):
             run.service.worker.suspend()
             run.service.run("worker", "worker-2")
-            run.wait_until_running_again(list(running))
+            run.wait_until_running_again()
         time.sleep(LONG_SECONDS / 2)  # It wakes while the other attempt runs.
         run.say("worker wakes")
         run.service.worker.resume()
@@ -158,11 +158,11 @@ def database_restarted(run: Run) -> None:
     assert run.servers.databases is not None
     with run.load():
         run.wait_until_sent(0.25)
-        running = run.start_long_tasks()
+        run.start_long_tasks()
         with run.fault("database restarted"):
             run.servers.postgresql.stop()
             run.servers.postgresql.start()
-            run.wait_until_running_again(list(running))
+            run.wait_until_running_again()
         run.wait_until_sent(0.6)
         run.interrupt("connections cut", lambda _: run.servers.databases.cut_connections())  # type: ignore[union-attr]
 
@@ -175,7 +175,7 @@ def relay_killed(run: Run) -> None:
             with run.fault("relay killed"):
                 run.service.relay.kill()
                 delayed = run.traffic.send(delay=0.5)
-                run.wait_until_running_again([delayed])
+                run.wait_until_started(delayed)
         run.service.run("relay", "relay-2")
         run.traffic.send(delay=1)
 

@@ -158,25 +158,43 @@ class Run:
         self.expect(False, "no long task started within 120 s")
         return {}
 
+    def wait_until_started(self, task: UUID) -> None:
+        """Wait, not for ever, until this task has started."""
+        deadline = time.monotonic() + 60
+        while task not in started(self.books) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     def interrupt(self, what: str, action: Callable[[dict[UUID, int]], object]) -> None:
         """Do something while long tasks run, and wait until these run again or have ended."""
         running = self.start_long_tasks()
         with self.fault(what):
             action(running)
-            self.wait_until_running_again(list(running))
+            self.wait_until_running_again()
 
-    def wait_until_running_again(self, ids: Sequence[UUID]) -> None:
-        """Wait, not for ever, until each of these tasks was started twice or has ended."""
+    def wait_until_running_again(self) -> None:
+        """Wait, not for ever, until each task that runs now was started again or has ended."""
         self.say("waiting for the interrupted tasks")
+        query = "SELECT id, attempts FROM tasks WHERE status = 'running'"
+        interrupted = {UUID(str(row[0])): row[1] for row in self._rows_when_possible(query)}
         deadline = time.monotonic() + 3 * self.order.lease + 20
-        while time.monotonic() < deadline:
-            with contextlib.suppress(Exception):
-                starts = started(self.books)
-                rows = self.books.rows("SELECT id FROM tasks WHERE finished_at IS NOT NULL")
-                ended = {UUID(str(row[0])) for row in rows}
-                if all(each in ended or len(starts.get(each, [])) > 1 for each in ids):
-                    return
+        while interrupted and time.monotonic() < deadline:
+            query = "SELECT id FROM tasks WHERE finished_at IS NULL"
+            unended = {UUID(str(row[0])) for row in self._rows_when_possible(query)}
+            starts = started(self.books)
+            interrupted = {
+                task: attempt
+                for task, attempt in interrupted.items()
+                if task in unended and starts.get(task, [(0,)])[-1][0] <= attempt
+            }
             time.sleep(0.1)
+
+    def _rows_when_possible(self, query: str) -> Sequence[Any]:
+        """Run a query; where the database is away or cuts the connection, try again."""
+        for _ in range(100):
+            with contextlib.suppress(Exception):
+                return self.books.rows(query)
+            time.sleep(0.1)
+        return self.books.rows(query)
 
     def arm(self, point: str) -> None:
         """Let a process die at a point of its code, once; wait until it did."""

@@ -42,7 +42,8 @@ def judge(run: Run, *, api_may_fail: bool, is_timed: bool, is_measured: bool) ->
     missing = sum(effects.get(task, 0) == 0 for task in succeeded)
     doubled = sum(number > 1 for number in effects.values()) + len(effects.keys() - succeeded)
     plain = {task for task, row in recorded.items() if not json.loads(row[3])["failures"]}
-    again = _seconds_until_again(run.moments, {t: starts[t] for t in starts if t in plain})
+    back = _seconds_until_again(run.moments, {t: starts[t] for t in starts if t in plain})
+    again = [seconds for _, seconds in back]
     phases = _phases(run.traffic.requests, run.windows)
     errors = {phase: sum(not each.ok for each in sent) for phase, sent in phases.items()}
     p99 = {phase: _p99([each for each in sent if each.ok]) for phase, sent in phases.items()}
@@ -56,6 +57,9 @@ def judge(run: Run, *, api_may_fail: bool, is_timed: bool, is_measured: bool) ->
     within = run.order.lease + SOON_SECONDS
     late = sum(seconds > within for seconds in again)
     run.expect(not (is_timed and late), f"{late} tasks ran again later than {within:g} s")
+    if is_timed and late:
+        run.notes += [f"{task}: {starts[task]}" for task, seconds in back if seconds > within]
+        run.notes.append(f"moments: {run.moments}")
     run.expect(again or not is_timed, "the fault interrupted no task")
     run.expect(api_may_fail or not sum(errors.values()), f"{sum(errors.values())} API errors")
     if is_measured and p99["before"] and p99["during"]:
@@ -86,11 +90,11 @@ def judge(run: Run, *, api_may_fail: bool, is_timed: bool, is_measured: bool) ->
 
 def _seconds_until_again(
     moments: list[float], starts: dict[UUID, list[tuple[int, int, float, float]]]
-) -> list[float]:
+) -> list[tuple[UUID, float]]:
     """Return the seconds from each fault to the next start of a task that had begun before."""
     return [
-        second[2] - moment
-        for each in starts.values()
+        (task, second[2] - moment)
+        for task, each in starts.items()
         for first, second in pairwise(each)
         for moment in [moment for moment in moments if first[2] < moment < second[2]][:1]
     ]
