@@ -92,7 +92,7 @@ def _run(order: Order, servers: Servers, name: str) -> dict[str, Any]:
         result = judge(
             run,
             api_may_fail=fault.api_may_fail,
-            is_timed=fault.is_timed,
+            leases=fault.leases,
             is_measured=fault.is_measured,
         )
     except Exception as error:

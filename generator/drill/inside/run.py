@@ -164,9 +164,14 @@ class Run:
         while task not in started(self.books) and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    def interrupt(self, what: str, action: Callable[[dict[UUID, int]], object]) -> None:
+    def interrupt(
+        self,
+        what: str,
+        action: Callable[[dict[UUID, int]], object],
+        seconds: float = LONG_SECONDS,
+    ) -> None:
         """Do something while long tasks run, and wait until these run again or have ended."""
-        running = self.start_long_tasks()
+        running = self.start_long_tasks(seconds=seconds)
         with self.fault(what):
             action(running)
             self.wait_until_running_again()

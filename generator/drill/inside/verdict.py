@@ -11,17 +11,17 @@ from .load import Request
 from .run import Run
 
 SOON_SECONDS = 5.0
-"""An interrupted task runs again within the lease and this."""
+"""What an interrupted task may wait beyond the lease."""
 
 SLOWER = 1.5
 NOISE_SECONDS = 0.02
 """What the machine's own noise may add to a response time."""
 
 
-def judge(run: Run, *, api_may_fail: bool, is_timed: bool, is_measured: bool) -> dict[str, Any]:
+def judge(run: Run, *, api_may_fail: bool, leases: int, is_measured: bool) -> dict[str, Any]:
     """Return the figures of a run and every promise it broke.
 
-    With `is_timed`, interrupted tasks must run again in time; with `is_measured`, requests must not
+    Interrupted tasks must run again within so many leases, if any, and five seconds; with `is_measured`, requests must not
     be slower during the fault than before it.
     """
     rows = run.rows("SELECT id, name, status, arguments FROM tasks WHERE name LIKE 'drill%'")
@@ -54,13 +54,13 @@ def judge(run: Run, *, api_may_fail: bool, is_timed: bool, is_measured: bool) ->
     run.expect(poisoned <= failed, f"{len(poisoned - failed)} poisonous tasks have not failed")
     run.expect(not missing, f"{missing} database effects missing")
     run.expect(not doubled, f"{doubled} database effects doubled or stray")
-    within = run.order.lease + SOON_SECONDS
+    within = leases * run.order.lease + SOON_SECONDS
     late = sum(seconds > within for seconds in again)
-    run.expect(not (is_timed and late), f"{late} tasks ran again later than {within:g} s")
-    if is_timed and late:
+    run.expect(not (leases and late), f"{late} tasks ran again later than {within:g} s")
+    if leases and late:
         run.notes += [f"{task}: {starts[task]}" for task, seconds in back if seconds > within]
         run.notes.append(f"moments: {run.moments}")
-    run.expect(again or not is_timed, "the fault interrupted no task")
+    run.expect(again or not leases, "the fault interrupted no task")
     run.expect(api_may_fail or not sum(errors.values()), f"{sum(errors.values())} API errors")
     if is_measured and p99["before"] and p99["during"]:
         limit = SLOWER * p99["before"] + NOISE_SECONDS
