@@ -123,8 +123,8 @@ def broker_silent(run: Run) -> None:
     """Let the broker refuse connections, then accept them and fall silent."""
     assert run.proxy is not None
     outage = run.order.outage
-    with run.load(seconds=2.5 * outage):
-        run.wait_until_sent(0.1)
+    with run.load(seconds=3 * outage):
+        run.wait_until_sent(0.25)
         with run.fault("broker refuses"):
             run.proxy.refuse()
             time.sleep(outage)
