@@ -33,6 +33,7 @@ def test_a_short_drill(musthappen: Command, tmp_path: Path) -> None:
     faults = ("worker-killed", "broker-silent", "api-killed-at-commit")
     outcome = musthappen(
         *("drill", "dramatiq-redis", *SHORT, "--svg=drill.svg", "--write=drills.md"),
+        "--lease=10",  # A worker on a busy machine takes seconds to start.
         *(f"--fault={fault}" for fault in faults),
         time_limit=TIME_LIMIT,
     )

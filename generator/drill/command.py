@@ -63,7 +63,8 @@ def drill(
         Database, typer.Option(help="SQLite: no broker, the API runs its tasks itself.")
     ] = Database.POSTGRESQL,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all results there.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write all results there, as they come."),
     ] = None,
     svg_file: Annotated[
         Path | None, typer.Option("--svg", metavar="FILE", help="Draw the grid there.")
@@ -93,10 +94,13 @@ def drill(
         results = report.load(earlier)
     else:
         settings = Settings(database.value, tasks, rate, seed, duration, outage, lease)
-        results = _drill(targets or [], faults or [], settings, keep, find_template(template))
+        plan = _plan(
+            find_targets(targets or [], find_template(template)),
+            find_faults(faults or []),
+            settings,
+        )
+        results = _drill(plan, settings, keep, json_file, find_template(template))
     console.print(report.summary(results))
-    if json_file:
-        report.dump(results, json_file)
     if svg_file:
         svg_file.write_text(picture.draw(results))
     if page_file:
@@ -106,13 +110,12 @@ def drill(
 
 
 def _drill(
-    names: list[str],
-    faults: list[str],
+    plan: list[tuple[Target, list[str]]],
     settings: Settings,
     keep: Path | None,
+    json_file: Path | None,
     template: Path,
 ) -> list[Result]:
-    plan = _plan(find_targets(names, template), find_faults(faults), settings)
     before.check_tools()
     if keep:
         for target, _ in plan:
@@ -121,6 +124,12 @@ def _drill(
         tempfile.TemporaryDirectory(prefix="musthappen-") as scratch,
         Progress(console, sum(len(chosen) for _, chosen in plan)) as progress,
     ):
+
+        def on_result(result: Result) -> None:
+            progress.on_result(result)
+            if json_file:  # Hours of drills may be interrupted.
+                report.dump(progress.results, json_file)
+
         for target, chosen in plan:
             copy = (keep or Path(scratch)).resolve() / target.name
             progress.on_progress(target.name, "", "installing")
@@ -129,7 +138,7 @@ def _drill(
             def on_progress(fault: str, text: str, name: str = target.name) -> None:
                 progress.on_progress(name, fault, text)
 
-            drill_copy(target, copy, chosen, settings, on_progress, progress.on_result)
+            drill_copy(target, copy, chosen, settings, on_progress, on_result)
     return progress.results
 
 

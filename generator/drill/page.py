@@ -20,8 +20,8 @@ A promise is broken when a task is lost (answered with 2xx but not recorded, or 
 ended), when a good task fails or a poisonous one does not, when a database effect is missing or
 doubled, when an interrupted task runs again later than the lease (two leases, if its worker is
 frozen and keeps its connections) and five seconds, when the API answers with an error although
-neither it nor the database was touched, or when, without a broker, p99 of its responses is more than
-1.5 times what it was (and 20 ms, for the machine's own noise; judged from 100 requests).
+neither it nor the database was touched, or when, without a broker, p99 of its responses is more
+than 1.5 times what it was (and 20 ms, for the machine's own noise; judged from 100 requests).
 """
 
 LEGEND = """\

@@ -161,7 +161,6 @@ def api_killed_at_commit(run: Run) -> None:
 def database_restarted(run: Run) -> None:
     """Restart PostgreSQL, then cut all its connections."""
     assert run.servers.postgresql is not None
-    assert run.servers.databases is not None
     with run.load():
         run.wait_until_sent(0.25)
         run.start_long_tasks()
@@ -170,7 +169,7 @@ def database_restarted(run: Run) -> None:
             run.servers.postgresql.start()
             run.wait_until_running_again()
         run.wait_until_sent(0.6)
-        run.interrupt("connections cut", lambda _: run.servers.databases.cut_connections())  # type: ignore[union-attr]
+        run.interrupt("connections cut", lambda _: _cut_connections(run))
 
 
 def relay_killed(run: Run) -> None:
@@ -273,7 +272,7 @@ def everything(run: Run) -> None:
             lambda run: _push_again(run, 200),
             lambda run: _push_strangers(run, run.folder / "unpickled"),
             _restart_database,
-            lambda run: run.servers.databases and run.servers.databases.cut_connections(),
+            _cut_connections,
             _fill_up,
         ]
         if run.order.engine != "arq":
@@ -335,6 +334,11 @@ def _restart_database(run: Run) -> None:
     assert run.servers.postgresql is not None
     run.servers.postgresql.stop()
     run.servers.postgresql.start()
+
+
+def _cut_connections(run: Run) -> None:
+    assert run.servers.databases is not None
+    run.servers.databases.cut_connections()
 
 
 def _poison_once(run: Run) -> None:

@@ -21,7 +21,9 @@ class _AnyDatetime(type):
         return issubclass(subclass, _datetime)
 
 
-class _Shifted(_datetime, metaclass=_AnyDatetime):
+class _Shifted(dt.datetime, metaclass=_AnyDatetime):
+    __slots__ = ()  # Compiled code knows its size.
+
     @classmethod
     def now(cls, tz: dt.tzinfo | None = None) -> Self:
         return super().now(tz) + dt.timedelta(seconds=SECONDS)
