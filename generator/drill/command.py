@@ -101,6 +101,8 @@ def drill(
         )
         results = _drill(plan, settings, keep, json_file, find_template(template))
     console.print(report.summary(results))
+    if json_file:
+        report.dump(results, json_file)
     if svg_file:
         svg_file.write_text(picture.draw(results))
     if page_file:
