@@ -141,11 +141,10 @@ def api_killed(run: Run) -> None:
         for share in (0.15, 0.3, 0.45, 0.6, 0.75):
             run.wait_until_sent(share)
             if run.service.is_embedded:
-                run.start_long_tasks()
-            with run.fault("API killed"):
-                run.traffic.send()
-                run.service.api.kill()
-                run.traffic.send()
+                run.interrupt("API killed", lambda _: _kill_api(run))
+            else:
+                with run.fault("API killed"):
+                    _kill_api(run)
 
 
 def api_killed_at_commit(run: Run) -> None:
@@ -278,24 +277,29 @@ def everything(run: Run) -> None:
         if run.order.engine != "arq":
             actions.append(lambda run: _kill_one(run.start_long_tasks()))
     end = time.monotonic() + run.order.duration
-    with run.load(seconds=run.order.duration, tasks=tasks):
+    bag: list[Callable[[Run], None]] = []
+    with run.load(seconds=run.order.duration, tasks=tasks), run.fault("everything"):
         while time.monotonic() < end:
-            bag = actions.copy()
-            run.random.shuffle(bag)
-            for action in bag:
-                if time.monotonic() > end:
-                    break
-                long = run.traffic.send(seconds=run.random.uniform(0.5, LONG_SECONDS))
-                with run.fault(f"everything, {end - time.monotonic():.0f} s left ({long})"):
-                    action(run)
-                time.sleep(run.random.uniform(1, 4))
-    run.notes.append(f"{len(run.moments)} faults")
+            if not bag:  # Each of them once, in any order, before any of them again.
+                bag = run.random.sample(actions, len(actions))
+            run.traffic.send(seconds=run.random.uniform(0.5, LONG_SECONDS))
+            run.say(f"fault {len(run.moments)}, {end - time.monotonic():.0f} s left")
+            run.moments.append(time.time())
+            bag.pop()(run)
+            time.sleep(run.random.uniform(1, 4))
+    run.notes.append(f"{len(run.moments) - 1} faults")
 
 
 def _kill_one(running: dict[UUID, int]) -> None:
     for process in list(running.values())[:1]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
+
+
+def _kill_api(run: Run) -> None:
+    run.traffic.send()
+    run.service.api.kill()
+    run.traffic.send()
 
 
 def _terminate(run: Run) -> None:
