@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import bench
 from generator.check import Check, Report, Step
 from generator.commands import stop_all
 from generator.drill.command import drill
@@ -173,6 +174,9 @@ def check(
     progress.print_summary()
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
+
+
+app.command()(bench)
 
 
 def main() -> None:

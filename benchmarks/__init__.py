@@ -1,0 +1,1 @@
+"""Measures what the promise costs, against what a user would pick instead, in the same run."""

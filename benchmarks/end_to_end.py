@@ -1,0 +1,243 @@
+"""How many trivial tasks a second one worker service runs, each from its claim to its success."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from benchmarks.figures import Goal, Result, Row
+from benchmarks.lab import REFERENCES, Lab, Project, installed, merged
+from benchmarks.processes import Process, eventually, measure, run
+from benchmarks.stamps import Stamps, rate
+from generator.variants import Variant
+
+VERSIONS = ("celery", "kombu", "arq", "dramatiq", "redis", "pika", "asyncpg", "sqlalchemy")
+RIVALS = ("procrastinate", "pgqueuer")
+WARM_UP = 64
+
+_ALONE = "its engine alone"
+_STREAM = "its engine alone, both from the first send"
+
+# As the generated Procfile runs its own.
+_WORKERS = {
+    "celery": "exec celery --app {} worker --loglevel WARNING --without-mingle --without-gossip",
+    "arq": "exec arq {}.WorkerSettings",
+    "dramatiq": "exec dramatiq {}:broker --processes 2 --threads 8",
+}
+_CONNECTIONS = {"celery": 2, "arq": 16, "dramatiq": 16}
+_GOALS = {"celery": Goal(at_least=0.6), "arq": Goal(at_least=0.6), "dramatiq": Goal(at_least=0.5)}
+
+
+class Ours:
+    """A variant's worker and relay on PostgreSQL and its broker."""
+
+    def __init__(self, lab: Lab, project: Project, stamps: Stamps, number: int) -> None:
+        self._lab = lab
+        self._project = project
+        self._stamps = stamps
+        self._number = number
+        self._url = lab.database(project)
+        broker = lab.broker(project.variant.answers["broker"])
+        self.settings = {"DATABASE_URL": self._url, "BROKER_URL": broker.url, **stamps.settings}
+        with self.running("worker", "relay"):  # Declares the queues.
+            self._project.measure("enqueue", WARM_UP, **self.settings)
+            self._finish()
+
+    @contextmanager
+    def running(self, *kinds: str) -> Iterator[None]:
+        """Run processes of the Procfile meanwhile."""
+        processes: list[Process] = []
+        try:
+            processes += (self._project.start(kind, **self.settings) for kind in kinds)
+            yield
+        finally:
+            for process in processes:
+                process.stop()
+
+    def backlog(self) -> float:
+        """Return the tasks a second while a worker runs what waits in the broker."""
+        self._clear()
+        with self.running("relay"):
+            self._project.measure("enqueue", self._number, **self.settings)
+            eventually(lambda: not self._count("published_at IS NULL"), "all are published")
+            with self.running("worker"):
+                return rate(self._finish())
+
+    def stream(self) -> float:
+        """Return the tasks a second from their commit, through the relay, to the last success."""
+        with self.running("worker", "relay"):
+            self._project.measure("enqueue", WARM_UP, **self.settings)
+            self._finish()
+            self._clear()
+            began = self._project.measure("enqueue", self._number, **self.settings)
+            seconds: float = self._finish()[-1] - began["committing"]
+            return self._number / seconds
+
+    def _finish(self) -> list[float]:
+        eventually(lambda: not self._count("finished_at IS NULL"), "all ended", within=600)
+        if failed := self._count("status <> 'succeeded'"):
+            raise AssertionError(f"{failed} tasks did not succeed")
+        ends = "SELECT extract(epoch FROM finished_at) FROM tasks ORDER BY 1"
+        return [float(row[0]) for row in self._lab.postgresql.query(self._url, ends)]
+
+    def _count(self, condition: str) -> int:
+        counting = f"SELECT count(*) FROM tasks WHERE {condition}"
+        return self._lab.postgresql.number(self._url, counting)
+
+    def _clear(self) -> None:
+        self._lab.postgresql.query(self._url, "TRUNCATE tasks", "CHECKPOINT")
+        self._stamps.clear()
+
+
+class Bare:
+    """The variant's engine without a ledger, on the same broker."""
+
+    def __init__(self, lab: Lab, project: Project, stamps: Stamps, number: int) -> None:
+        self._project = project
+        self._stamps = stamps
+        self._number = number
+        self._module = project.variant.name.replace("-", "_")
+        broker = lab.broker(project.variant.answers["broker"])
+        self._settings = {"BROKER_URL": broker.url, **stamps.settings}
+        worker = self.start_worker()  # Declares its queue.
+        try:
+            self.warm_up(worker)
+        finally:
+            worker.stop()
+
+    def publish(self, number: int, gap: float = 0) -> list[float]:
+        """Publish tasks one after the other, and return when."""
+        program = str(REFERENCES / f"{self._module}.py")
+        command = [self._project.python, program, str(number), str(gap)]
+        environment = self._project.environment(**self._settings)
+        sent: list[float] = measure(command, self._project.folder, environment)
+        return sent
+
+    def start_worker(self) -> Process:
+        """Start its worker."""
+        command = _WORKERS[self._project.engine].format(self._module)
+        return self._project.start_command(command, "bare", **self._settings)
+
+    def warm_up(self, worker: Process) -> None:
+        """Let the worker run a few tasks."""
+        self._stamps.clear()
+        eventually(lambda: self._runs(worker), "the bare worker runs tasks")
+        time.sleep(0.5)  # All that were published until now have run.
+        self._stamps.clear()
+
+    def backlog(self) -> float:
+        """Return the tasks a second while a worker runs what waits in the broker."""
+        self._stamps.clear()
+        self.publish(self._number)
+        worker = self.start_worker()
+        try:
+            return rate(self._stamps.wait(worker.check))
+        finally:
+            worker.stop()
+
+    def stream(self) -> float:
+        """Return the tasks a second from the first publish to the last end."""
+        worker = self.start_worker()
+        try:
+            self.warm_up(worker)
+            sent = self.publish(self._number)
+            return self._number / (self._stamps.wait(worker.check)[-1] - sent[0])
+        finally:
+            worker.stop()
+
+    def _runs(self, worker: Process) -> bool:
+        worker.check()
+        self.publish(1)
+        return bool(self._stamps.read()[0])
+
+
+class Rival:
+    """A task queue that needs PostgreSQL only."""
+
+    def __init__(self, lab: Lab, name: str, stamps: Stamps, number: int) -> None:
+        self._lab = lab
+        self._program = str(REFERENCES / f"{name}_tasks.py")
+        self._stamps = stamps
+        self._number = number
+        self._environment = {
+            "DATABASE_URL": lab.database(),
+            "PYTHONPATH": str(REFERENCES.with_name("inside")),
+            **stamps.settings,
+        }
+        self._run("prepare")
+
+    def backlog(self) -> float:
+        """Return the tasks a second while one process runs what waits."""
+        self._stamps.clear()
+        self._run("publish", str(self._number))
+        self._run("work")
+        return rate(sorted(self._stamps.read()))
+
+    def _run(self, *arguments: str) -> None:
+        command = [self._lab.rivals, self._program, *arguments]
+        run(command, self._lab.folder, self._environment)
+
+
+def measure_ceiling(lab: Lab, project: Project, url: str, number: int, connections: int) -> float:
+    """Return how many tasks a second bare SQL claims and finishes."""
+    fill = f"""
+        INSERT INTO tasks (id, name, arguments, status, queue, priority, attempts, max_attempts,
+            created_at, published_at, wake_at)
+        SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, 'trivial',
+            '{{"index":0}}', 'queued', 'default', 0, 0, 5, now(), now(), now() + interval '1 h'
+        FROM generate_series(1, {number}) AS i
+    """
+    lab.postgresql.query(url, "TRUNCATE tasks", fill, "CHECKPOINT")
+    answer: float = project.measure("ceiling", url, connections)
+    return answer
+
+
+def bench(lab: Lab) -> Result:
+    """Measure every variant, its bare engine, the rivals and the database, in turns."""
+    result = Result("end_to_end")
+    number = lab.scale(6000, 150)
+    stamps = Stamps(lab.folder / "end-to-end.stamps", number)
+    projects = {variant.name: lab.project(variant.name) for variant in lab.variants}
+    ours = {name: Ours(lab, project, stamps, number) for name, project in projects.items()}
+    bare = {name: Bare(lab, project, stamps, number) for name, project in projects.items()}
+    rivals = {name: Rival(lab, name, stamps, number) for name in RIVALS}
+    some_project = next(iter(projects.values()))
+    ceiling_url = lab.database(some_project)
+    rows = {variant.name: _rows(result, variant) for variant in lab.variants}
+    for _ in range(lab.scale.repetitions):
+        rates = {name: rival.backlog() for name, rival in rivals.items()}
+        for connections in sorted({_CONNECTIONS[p.engine] for p in projects.values()}):
+            rates[_bare_sql(connections)] = measure_ceiling(
+                lab, some_project, ceiling_url, number, connections
+            )
+        for variant in projects:
+            rates[_ALONE] = bare[variant].backlog()
+            rate_of_ours = ours[variant].backlog()
+            rates[_STREAM] = bare[variant].stream()
+            for against, row in rows[variant].items():
+                is_stream = against == _STREAM
+                row.figures.append(ours[variant].stream() if is_stream else rate_of_ours)
+                row.references += [rates[against]] if against in rates else []
+    environments = [project.versions() for project in projects.values()]
+    environments.append(installed(lab.rivals, lab.folder))
+    result.versions = merged(*environments, names=(*VERSIONS, *RIVALS))
+    return result
+
+
+def _bare_sql(connections: int) -> str:
+    return f"bare SQL on {connections} connections"
+
+
+def _rows(result: Result, variant: Variant) -> dict[str, Row]:
+    engine = variant.answers["engine"]
+    goals = {
+        _ALONE: _GOALS[engine],
+        _STREAM: None,
+        **dict.fromkeys(RIVALS, Goal(at_least=1)),
+        _bare_sql(_CONNECTIONS[engine]): None,
+    }
+    if engine == "dramatiq":
+        goals["1,800 a second"] = Goal(at_least=1800, of_figure=True)
+    return {
+        against: result.add(variant.name, against, "tasks/s", [], goal=goal)
+        for against, goal in goals.items()
+    }

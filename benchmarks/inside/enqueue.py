@@ -1,0 +1,27 @@
+"""Enqueue so many tasks in one transaction, through the project's own queue, and say when."""
+
+import asyncio
+import json
+import sys
+import time
+
+from app.database import engine, session_factory
+from app.delivery import TaskQueue
+from app.tasks.bench_tasks import trivial
+
+
+async def main(number: int) -> None:
+    """Print when it began, and when the transaction was about to commit."""
+    began = time.time()
+    async with session_factory() as session:
+        tasks = TaskQueue(session)
+        for index in range(number):
+            await tasks.enqueue(trivial, index)
+        committing = time.time()
+        await session.commit()
+    await engine.dispose()
+    print(json.dumps({"began": began, "committing": committing}))  # noqa: T201 - its answer
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))

@@ -1,0 +1,69 @@
+"""A nice-to-have project's API with the routes that the benchmarks ask."""
+
+import importlib
+import os
+from typing import Any
+
+from fastapi import BackgroundTasks
+
+from app.delivery import Tasks, nice_to_have
+from app.main import app
+
+__all__ = ["app"]
+
+TASKS_OF_A_FLOOD = 50  # Of each request; they run one after the other.
+HEAVY_ROUNDS = 2_000_000  # About a twentieth of a second of pure Python.
+
+# The package's attribute of this name is the decorator.
+_module: Any = importlib.import_module("app.delivery.nice_to_have")
+_module.THREADS = int(os.environ.get("BENCH_THREADS", _module.THREADS))
+
+
+async def nothing(value: int) -> None:
+    """Do nothing."""
+
+
+def heavy() -> None:
+    """Keep a processor busy."""
+    for _ in range(HEAVY_ROUNDS):
+        pass
+
+
+our_nothing = nice_to_have(nothing)
+our_heavy = nice_to_have(time_limit=600)(heavy)
+
+
+@app.post("/none")
+async def none() -> None:
+    """Enqueue nothing."""
+
+
+@app.post("/bare")
+async def bare(background_tasks: BackgroundTasks) -> None:
+    """Add a task as FastAPI's documentation does."""
+    background_tasks.add_task(nothing, 1)
+
+
+@app.post("/ours")
+async def ours(tasks: Tasks) -> None:
+    """Enqueue the same task."""
+    await tasks.enqueue(our_nothing, 1)
+
+
+@app.get("/sync")
+def sync() -> None:
+    """Answer from a thread, as any `def` route does."""
+
+
+@app.post("/flood/bare")
+async def flood_bare(background_tasks: BackgroundTasks) -> None:
+    """Add tasks that keep a processor busy."""
+    for _ in range(TASKS_OF_A_FLOOD):
+        background_tasks.add_task(heavy)
+
+
+@app.post("/flood/ours")
+async def flood_ours(tasks: Tasks) -> None:
+    """Enqueue the same tasks."""
+    for _ in range(TASKS_OF_A_FLOOD):
+        await tasks.enqueue(our_heavy)

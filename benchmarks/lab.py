@@ -1,0 +1,184 @@
+"""What the benchmarks share: projects of the variants, servers, databases and references."""
+
+import contextlib
+import itertools
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import Failed, Process, eventually, free_port, inherited, measure, run
+from benchmarks.servers import PostgreSQL, Server, start_rabbitmq, start_redis
+from generator.commands import uv
+from generator.rendering import render
+from generator.variants import VARIANTS, Variant
+
+HERE = Path(__file__).parent
+INSIDE = HERE / "inside"
+REFERENCES = HERE / "references"
+
+# Installed beside each other, in an environment of their own.
+RIVALS = ("asyncpg", "pgqueuer[asyncpg]", "procrastinate", "psycopg[binary]")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured."""
+
+    repetitions: int
+    quick: bool
+
+    def __call__(self, number: int, quick: int) -> int:
+        """Return how many of something to take."""
+        return quick if self.quick else number
+
+    def sizes(self, *numbers: int) -> list[int]:
+        """Return these sizes, or a thousandth of them."""
+        return [self(number, number // 1000) for number in numbers]
+
+
+class Project:
+    """A rendered and installed project, with the benchmarks' own tasks and routes in it."""
+
+    def __init__(self, variant: Variant, folder: Path) -> None:
+        self.variant = variant
+        self.folder = folder
+        lines = (folder / "Procfile").read_text().splitlines()
+        self._commands = dict(line.split(": ", 1) for line in lines)
+        self._numbers = itertools.count(1)
+
+    @property
+    def engine(self) -> str:
+        """The engine's name, empty if there is none."""
+        return self.variant.answers.get("engine", "")
+
+    @property
+    def python(self) -> str:
+        """Its Python."""
+        return str(self.folder / ".venv/bin/python")
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        """Return what its programs run with."""
+        path = f"{self.folder / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"
+        found = os.pathsep.join(map(str, (self.folder, INSIDE, REFERENCES)))
+        return {"PATH": path, "PYTHONPATH": found, **settings}
+
+    def start(self, kind: str, **settings: str) -> Process:
+        """Start a process of its Procfile."""
+        return self.start_command(self._commands[kind], kind, **settings)
+
+    def start_command(self, command: str, name: str, **settings: str) -> Process:
+        """Start any program in its environment."""
+        log = self.folder / f"{name}-{next(self._numbers)}.log"
+        return Process(command, self.folder, log, environment=self.environment(**settings))
+
+    def start_api(self, app: str = "bench_api:app", **settings: str) -> tuple[Process, int]:
+        """Start an API with the benchmarks' routes, and return it and its port once it answers."""
+        port = free_port()
+        command = f"{self._commands['api'].replace('app.main:app', app)} --no-access-log"
+        api = self.start_command(command, "api", PORT=str(port), **settings)
+
+        def look() -> bool:
+            api.check()
+            with contextlib.suppress(Failed):
+                run_load(port, "GET", "/livez", connections=1, requests=1)
+                return True
+            return False
+
+        try:
+            eventually(look, "the API answers")
+        except BaseException:
+            api.stop()
+            raise
+        return api, port
+
+    def measure(self, program: str, *arguments: object, **settings: str) -> Any:
+        """Run one of the programs in `inside`, and return what it printed as JSON."""
+        command = [self.python, str(INSIDE / f"{program}.py"), *map(str, arguments)]
+        return measure(command, self.folder, self.environment(**settings))
+
+    def migrate(self, url: str) -> None:
+        """Create its tables in a database."""
+        command = [self.python, "-m", "alembic", "upgrade", "heads"]
+        run(command, self.folder, self.environment(DATABASE_URL=url))
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of what is installed in its environment."""
+        return installed(self.python, self.folder)
+
+
+class Lab:
+    """Makes what a benchmark asks for, once, and takes all of it down in the end."""
+
+    def __init__(
+        self, template: Path, folder: Path, variants: Sequence[Variant], scale: Scale
+    ) -> None:
+        self.template = template
+        self.folder = folder
+        self.variants = [variant for variant in variants if variant.has_broker]
+        self.scale = scale
+        self.closing = contextlib.ExitStack()
+        self._numbers = itertools.count(1)
+        self.project = cache(self._make_project)
+        self.broker = cache(self._start_broker)
+
+    @cached_property
+    def postgresql(self) -> PostgreSQL:
+        """A PostgreSQL server."""
+        server = PostgreSQL(self.folder)
+        self.closing.callback(server.stop)
+        return server
+
+    @cached_property
+    def rivals(self) -> str:
+        """The Python of an environment with the task queues that need PostgreSQL only."""
+        environment = self.folder / "rivals"
+        run(uv("venv", "--python", sys.executable, str(environment)), self.folder)
+        python = str(environment / "bin/python")
+        run(uv("pip", "install", "--compile-bytecode", "--python", python, *RIVALS), self.folder)
+        return python
+
+    def database(self, project: Project | None = None) -> str:
+        """Return the URL of a new database, with the project's tables."""
+        url = self.postgresql.create_database(f"bench_{next(self._numbers)}")
+        if project is not None:
+            project.migrate(url)
+        return url
+
+    def _start_broker(self, name: str) -> Server:
+        server = {"redis": start_redis, "rabbitmq": start_rabbitmq}[name](self.folder)
+        self.closing.callback(server.stop)
+        return server
+
+    def _make_project(self, name: str) -> Project:
+        variant = VARIANTS[name]
+        folder = self.folder / name
+        render(self.template, folder, {"project_name": "Order Service", **variant.answers})
+        run(uv("sync", "--compile-bytecode", "--no-dev", "--python", sys.executable), folder)
+        if variant.has_broker:
+            shutil.copy(INSIDE / "bench_tasks.py", folder / "app/tasks")
+        return Project(variant, folder)
+
+
+def run_load(port: int, method: str, path: str, **options: object) -> dict[str, Any]:
+    """Send requests to an API from a process of its own; see `benchmarks/load.py`."""
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    command = [sys.executable, str(HERE / "load.py"), str(port), method, path, *arguments]
+    answer: dict[str, Any] = measure(command, HERE)
+    return answer
+
+
+def installed(python: str, folder: Path) -> dict[str, str]:
+    """Return the versions of the distributions in an environment."""
+    output = run(uv("pip", "freeze", "--python", python), folder, inherited())
+    pairs = (line.partition("==") for line in output.splitlines() if "==" in line)
+    return {name: version for name, _, version in pairs}
+
+
+def merged(*versions: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """Return the versions of these distributions, from several environments."""
+    return {name: each[name] for name in names for each in versions if name in each}

@@ -1,0 +1,140 @@
+"""Runs servers, workers and load beside the benchmark, and leaves none of them behind."""
+
+import contextlib
+import json
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+Seen = TypeVar("Seen")
+
+# What would point a project's programs at our own environment.
+_OURS = ("PYTHONDONTWRITEBYTECODE", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
+
+_LOG_CHARACTERS = 3000
+
+
+class Failed(Exception):  # noqa: N818 - what a benchmark ran did not do its part
+    """A program that a benchmark needs failed or took too long."""
+
+
+class Process:
+    """A program that runs until it is stopped."""
+
+    def __init__(
+        self,
+        command: Sequence[str] | str,
+        folder: Path,
+        log: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", command] if isinstance(command, str) else command,
+                cwd=folder,
+                env=inherited(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                user=user,
+                group=None if user is None else pwd.getpwnam(user).pw_gid,
+                extra_groups=None if user is None else [],
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its number, which is its process group's too."""
+        return self._process.pid
+
+    def check(self) -> None:
+        """Raise if it has exited."""
+        if self._process.poll() is not None:
+            end = self.log.read_text(errors="replace")[-_LOG_CHARACTERS:]
+            raise Failed(f"{self._process.args!r} has exited:\n{end}")
+
+    def stop(self, within: float = 15, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask it to stop, and kill what of it is left in time."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(within)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def inherited(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return our environment without what is meant for us only, and with these variables."""
+    ours = {name: value for name, value in os.environ.items() if name not in _OURS}
+    return {**ours, "PYTHONUNBUFFERED": "1", **(environment or {})}
+
+
+def run(
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    time_limit: float = 900,
+) -> str:
+    """Run a program until it exits, and return what it printed."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=inherited(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=time_limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{command[:3]!r} took more than {time_limit:.0f} s") from None
+    if done.returncode != 0:
+        raise Failed(f"{command[:3]!r} failed:\n{(done.stdout + done.stderr)[-_LOG_CHARACTERS:]}")
+    return done.stdout
+
+
+def measure(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> Any:
+    """Run a program, and return what the last line that it printed says in JSON."""
+    output = run(command, folder, environment)
+    return json.loads(output.strip().splitlines()[-1])
+
+
+def eventually(look: Callable[[], Seen], what: str, *, within: float = 60) -> Seen:
+    """Call `look` until it returns something true, and return that."""
+    deadline = time.monotonic() + within
+    while not (seen := look()):
+        if time.monotonic() > deadline:
+            raise Failed(f"not within {within:.0f} s: {what} (last: {seen!r})")
+        time.sleep(0.05)
+    return seen
+
+
+def free_port() -> int:
+    """Return a TCP port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def answers(port: int, question: bytes, answer: bytes) -> bool:
+    """Whether a server answers a question, and in these bytes."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as client:
+            client.sendall(question)
+            said = client.recv(len(answer) or 1)
+            return bool(said) and said.startswith(answer)
+    except OSError:
+        return False

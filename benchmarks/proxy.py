@@ -1,0 +1,73 @@
+"""A TCP proxy that can refuse or fall silent, for a broker that is down or hangs."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+
+class Proxy:
+    """Forwards 127.0.0.1:`port` to a server, until told to refuse or to hang."""
+
+    def __init__(self, target: int) -> None:
+        self.port = 0
+        self._target = target
+        self._connections: set[asyncio.StreamWriter] = set()
+        self._listener: asyncio.Server | None = None
+        self._loop = asyncio.new_event_loop()
+        self._flowing = asyncio.Event()
+        threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True).start()
+        self.accept()
+
+    def accept(self) -> None:
+        """Forward, as at the start."""
+        self._run(self._accept())
+
+    def refuse(self) -> None:
+        """Cut every connection and refuse new ones."""
+        self._run(self._refuse())
+
+    def hang(self) -> None:
+        """Accept connections and keep those there are, but pass nothing in either direction."""
+        self._loop.call_soon_threadsafe(self._flowing.clear)
+
+    def close(self) -> None:
+        """Cut every connection and end."""
+        self.refuse()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
+
+    async def _accept(self) -> None:
+        self._flowing.set()
+        if self._listener is None:
+            self._listener = await asyncio.start_server(self._connect, "127.0.0.1", self.port)
+            self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def _refuse(self) -> None:
+        self._flowing.set()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        for connection in list(self._connections):
+            connection.transport.abort()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+        await self._flowing.wait()
+        with contextlib.suppress(OSError):
+            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+            self._connections.add(back)
+            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+        writer.close()
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await source.read(65536):
+                await self._flowing.wait()
+                sink.write(chunk)
+                await sink.drain()
+        sink.close()
+        self._connections.discard(sink)

@@ -1,0 +1,50 @@
+"""The file in which tasks note when they ran, as `inside/stamps.py` does, seen from outside."""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.processes import eventually
+
+
+class Stamps:
+    """So many slots for so many tasks."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        self.path = path
+        self._number = number
+        self.clear()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What tells the tasks where the file is."""
+        return {"BENCH_STAMPS": str(self.path)}
+
+    def clear(self) -> None:
+        """Forget all; the file stays the same, since processes hold it."""
+        with self.path.open("r+b" if self.path.exists() else "w+b") as file:
+            file.write(bytes(8 * self._number))
+
+    def read(self) -> list[float]:
+        """Return when each task ran, 0 where it has not."""
+        return list(struct.unpack(f"{self._number}d", self.path.read_bytes()))
+
+    def wait_for(self, index: int) -> None:
+        """Wait until one task ran."""
+        eventually(lambda: self.read()[index], f"task {index} has run")
+
+    def wait(self, check: Callable[[], object], within: float = 300) -> list[float]:
+        """Wait until all tasks ran, and return when, in order."""
+
+        def look() -> list[float]:
+            check()
+            times = self.read()
+            return times if all(times) else []
+
+        return sorted(eventually(look, "every task has run", within=within))
+
+
+def rate(times: list[float]) -> float:
+    """Return how many tasks ended a second, once the first tenth had warmed up the worker."""
+    start = len(times) // 10
+    return (len(times) - 1 - start) / (times[-1] - times[start])
