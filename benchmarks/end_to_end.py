@@ -194,7 +194,7 @@ def measure_ceiling(lab: Lab, project: Project, url: str, number: int, connectio
 def bench(lab: Lab) -> Result:
     """Measure every variant, its bare engine, the rivals and the database, in turns."""
     result = Result("end_to_end")
-    number = lab.scale(6000, 150)
+    number = lab.scale(3000, 100)
     stamps = Stamps(lab.folder / "end-to-end.stamps", number)
     projects = {variant.name: lab.project(variant.name) for variant in lab.variants}
     ours = {name: Ours(lab, project, stamps, number) for name, project in projects.items()}

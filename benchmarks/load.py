@@ -79,6 +79,7 @@ def main() -> None:
         "p99": ordered[min(last, int(len(ordered) * 0.99))],
         "highest": ordered[last],
         "throughput": len(ordered) / seconds,
+        "failed": client.failures / len(ordered),
     }
     print(json.dumps(answer))  # noqa: T201 - its answer
 

@@ -1,10 +1,264 @@
-"""Writes the page."""
+"""Writes the page: whether each goal is reached, the figures, and what they were taken on."""
 
-from collections.abc import Sequence
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.figures import Result
+from benchmarks.chart import bars
+from benchmarks.figures import Result, Row, Spread, short
+
+_HEAD = """# Performance
+
+What the promise costs, each cost beside what one would pick instead, measured in turns in the same
+run. `musthappen bench --json docs/performance.json --write docs/performance.md` measures and writes
+this page; do not edit it. Figures are medians over the repetitions, with the lowest and the highest
+in brackets; ratios are taken repetition by repetition. A figure from a machine that was busy with
+other things says little; its ratio says more.
+"""
+
+_TITLES = {
+    "end_to_end": "End to end",
+    "request": "Request",
+    "growth": "Growth",
+    "start": "Start",
+    "generation": "Generation",
+    "nice_to_have": "Nice to have",
+}
+
+_INTRODUCTIONS = {
+    "end_to_end": "Trivial tasks through the broker and one worker service, with PostgreSQL at its"
+    " default durability. A backlog waits in the broker; the rate is taken after the first tenth."
+    " `its engine alone` is the same engine with the same processes at its safest settings, without"
+    " a ledger. Rows `from the first send` time an idle worker from the commit of all tasks, or"
+    " from the first send, to the last end. procrastinate and PgQueuer run in one process, sixteen tasks"
+    " at a time the one, as it likes the other. `bare SQL` claims and finishes by prepared"
+    " statements from two processes.",
+    "request": "A POST that writes one row, and enqueues a task or does not. The latency is that of"
+    " requests one at a time, the throughput that of eight at a time. No worker runs meanwhile. A"
+    " proxy refuses, or accepts and stays silent, in the place of the broker.",
+    "growth": "The ledger's own statements, in databases that hold so many tasks.",
+    "start": "From the call of `enqueue` in an idle API to the first line of the task, the commit"
+    " and the publish included; for the engine alone from the send.",
+    "generation": "Copier's `run_copy` from a repository of one commit.",
+    "nice_to_have": "A `def` route is asked 50 times a second while 60 requests' CPU-heavy `def`"
+    " tasks run, in one process; a late answer counts from its appointed time.",
+}
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What issue 5 asks for, of which rows, and how many of them must reach it."""
+
+    text: str
+    benchmark: str
+    concerns: Callable[[Row], bool] = lambda _: True
+    at_least: int | None = None  # All, if none.
+    limit: Callable[[Sequence[Row]], str] = lambda _: ""
+
+
+def _database_limit(rows: Sequence[Row]) -> str:
+    limits = {row.against: row.reference for row in rows if row.against.startswith("bare SQL")}
+    return "; ".join(f"{what}: {short(r.median)} tasks/s" for what, r in limits.items() if r)
+
+
+def _floor(rows: Sequence[Row]) -> str:
+    floors = [(row.what, row.reference) for row in rows if row.goal and row.reference]
+    return "alone: " + ", ".join(f"{what} {short(floor.median)}" for what, floor in floors)
+
+
+def _one_thread(rows: Sequence[Row]) -> str:
+    row = next(row for row in rows if "one thread, p99" in row.what)
+    return f"with a single thread for tasks: {row.ratio}; threads of Python share one lock"
+
+
+REQUIREMENTS = (
+    Requirement(
+        "at least 0.6 of the bare engine for Celery and ARQ, 0.5 for Dramatiq",
+        "end_to_end",
+        lambda row: row.against == "its engine alone",
+        limit=_database_limit,
+    ),
+    Requirement(
+        "Dramatiq: at least 1,800 tasks a second",
+        "end_to_end",
+        lambda row: row.against == "1,800 a second",
+        limit=_database_limit,
+    ),
+    Requirement(
+        "ahead of procrastinate on three variants",
+        "end_to_end",
+        lambda row: row.against == "procrastinate",
+        at_least=3,
+        limit=_database_limit,
+    ),
+    Requirement(
+        "ahead of PgQueuer on three variants",
+        "end_to_end",
+        lambda row: row.against == "pgqueuer",
+        at_least=3,
+        limit=_database_limit,
+    ),
+    Requirement(
+        "with a task at most 1.3 times the same request without",
+        "request",
+        lambda row: row.against == "the same without",
+    ),
+    Requirement(
+        "unchanged (within 1.2) when the broker refuses or hangs",
+        "request",
+        lambda row: row.against == "broker up",
+    ),
+    Requirement(
+        "within 1.2 times from empty to 5 million finished rows",
+        "growth",
+        lambda row: row.what.endswith("finished"),
+    ),
+    Requirement(
+        "relay queries use a partial index",
+        "growth",
+        lambda row: row.what.startswith("relay queries"),
+    ),
+    Requirement(
+        "median under 50 ms on every engine, or the engine's own floor beside it",
+        "start",
+        limit=_floor,
+    ),
+    Requirement("at most twice Copier's floor", "generation"),
+    Requirement(
+        "a request that enqueues: at most 1.5 times one with bare `add_task`",
+        "nice_to_have",
+        lambda row: row.what.startswith("a request"),
+    ),
+    Requirement(
+        "the call of `enqueue` alone: at most 1.5 times that of `add_task`",
+        "nice_to_have",
+        lambda row: row.what.startswith("the call"),
+    ),
+    Requirement(
+        "`def` routes keep their p99 within twice idle beside CPU-heavy `def` tasks",
+        "nice_to_have",
+        lambda row: row.what.startswith("a def route"),
+        limit=_one_thread,
+    ),
+)
 
 
 def write(path: Path, results: Sequence[Result]) -> None:
-    """Write the page."""
+    """Write the page, and its pictures beside it."""
+    by_name = {result.name: result for result in results}
+    parts = [_HEAD, _machine(results), _verdicts(by_name)]
+    for result in results:
+        parts += [f"## {_TITLES[result.name]}\n", _INTRODUCTIONS[result.name] + "\n"]
+        for name, picture in _pictures(result).items():
+            path.with_name(name).write_text(picture)
+            parts.append(f"![{_TITLES[result.name]}]({name})\n")
+        parts += [_figures(result), *([_list(result.notes)] if result.notes else [])]
+    path.write_text("\n".join(parts))
+
+
+def _machine(results: Sequence[Result]) -> str:
+    rows = [
+        [
+            _TITLES[result.name] + (" (quick: no figures)" if result.quick else ""),
+            result.date,
+            str(result.repetitions),
+            short(result.load_before),
+            f"{result.seconds:.0f} s",
+        ]
+        for result in results
+    ]
+    versions = {name: v for result in results for name, v in result.versions.items()}
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    cores = f"{os.cpu_count()} cores of {_processor()}, {platform.system()}"
+    table = _table(["benchmark", "measured", "repetitions", "load before it", "took"], rows)
+    return f"On {cores}, servers, workers and load together. {listed}.\n\n{table}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _verdicts(results: Mapping[str, Result]) -> str:
+    rows = []
+    for requirement in REQUIREMENTS:
+        if requirement.benchmark not in results:
+            continue
+        every = results[requirement.benchmark].rows
+        judged = [row for row in every if row.holds is not None and requirement.concerns(row)]
+        if not judged:
+            continue
+        reached = [row for row in judged if row.holds]
+        holds = len(reached) >= (requirement.at_least or len(judged))
+        figures = [judge for row in judged if (judge := _judged(row))]
+        low, high = min(s.median for s in figures), max(s.median for s in figures)
+        shown = short(low) if low == high else f"{short(low)} to {short(high)}"
+        rows.append(
+            [
+                _TITLES[requirement.benchmark],
+                requirement.text,
+                "**yes**" if holds else "**no**",
+                f"{shown}; {len(reached)} of {len(judged)}",
+                requirement.limit(every) if not holds else "",
+            ]
+        )
+    head = ["benchmark", "must show", "reached", "figures; how many reach it", "limit, measured"]
+    return f"## What must hold\n\n{_table(head, rows)}"
+
+
+def _judged(row: Row) -> Spread | None:
+    return row.figure if row.goal and row.goal.of_figure else row.ratio
+
+
+def _pictures(result: Result) -> dict[str, str]:
+    if result.name == "end_to_end":
+        groups: dict[str, dict[str, float]] = {}
+        for row in result.rows:
+            if row.reference and "send" not in row.against:
+                group = groups.setdefault(row.what, {"this project": row.figure.median})
+                against = "bare SQL" if row.against.startswith("bare SQL") else row.against
+                group[against] = row.reference.median
+        title = "A backlog of trivial tasks, one worker service"
+        return {"performance-end-to-end.svg": bars(title, "tasks a second", groups)}
+    if result.name == "start":
+        groups = {}
+        for row in result.rows:
+            if row.what.endswith("median"):
+                group = groups.setdefault(row.what.removesuffix(", median"), {})
+                group["this project"] = row.figure.median
+                if row.reference:
+                    group[row.against] = row.reference.median
+        return {"performance-start.svg": bars("From enqueue to the first line", "ms", groups)}
+    return {}
+
+
+def _figures(result: Result) -> str:
+    rows = [
+        [
+            row.what,
+            f"{row.figure} {row.unit}",
+            row.against,
+            f"{row.reference} {row.unit}" if row.reference else "",
+            str(row.ratio or ""),
+            str(row.goal or ""),
+            {True: "yes", False: "**no**", None: ""}[row.holds],
+        ]
+        for row in result.rows
+    ]
+    head = ["", "figure", "against", "reference", "ratio", "goal", "reached"]
+    return _table(head, rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _list(notes: Sequence[str]) -> str:
+    return "".join(f"- {note}\n" for note in notes)

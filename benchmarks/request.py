@@ -123,3 +123,6 @@ def _bench_variant(lab: Lab, result: Result, variant: Variant, service: Service)
         for state in states:
             name = f"the engine called {how}, broker {state}"
             compare(f"with a task, broker {state}", (state, TASK), name, (state, path), {})
+            failed = max(figures["failed"] for figures in taken[state, path])
+            if failed:
+                result.notes.append(f"{variant.name}, {name}: {failed:.0%} of its requests failed.")
