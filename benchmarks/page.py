@@ -33,8 +33,8 @@ _INTRODUCTIONS = {
     " `its engine alone` is the same engine with the same processes at its safest settings, without"
     " a ledger. Rows `from the first send` time an idle worker from the commit of all tasks, or"
     " from the first send, to the last end. procrastinate (sixteen tasks at a time) and PgQueuer"
-    " (its defaults) run in one process. `bare SQL` claims and finishes by prepared statements from two"
-    " processes.",
+    " (its defaults) run in one process. `bare SQL` claims and finishes by prepared statements from"
+    " two processes.",
     "request": "A POST that writes one row, and enqueues a task or does not. The latency is that of"
     " requests one at a time, the throughput that of eight at a time. No worker runs meanwhile. A"
     " proxy refuses, or accepts and stays silent, in the place of the broker.",
