@@ -8,9 +8,10 @@ from enum import StrEnum
 from typing import Any, NamedTuple, NoReturn
 from uuid import UUID
 
+from sqlalchemy import text
+
 from app.delivery import TaskContext, execution, ledger, must_happen, relay
 from app.delivery.ledger import Message
-from sqlalchemy import text
 
 from .faults import Fault, Unreachable, fuse
 

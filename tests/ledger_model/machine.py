@@ -5,13 +5,14 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from sqlalchemy import text
+
 from app.database import Base, session_factory
 from app.database import engine as database
 from app.delivery import ledger, relay
 from app.settings import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from sqlalchemy import text
 
 from .actors import (
     Actor,
