@@ -41,9 +41,6 @@ PLANTED = {
         "_fenced(claim).values(wake_at=from_now(settings.lease_seconds))",
         "_fenced(claim).values(wake_at=t.wake_at)",
     ),
-    "give_back takes from a running worker": Planted(
-        "where(t.id.in_(list(ids)), _is_published)", "where(t.id.in_(list(ids)), wakes)"
-    ),
     "give_back resurrects the finished": Planted(
         "where(t.id.in_(list(ids)), _is_published).returning(t.id)\n"
         "    await query(statement.values(",
