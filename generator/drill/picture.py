@@ -6,7 +6,7 @@ from html import escape
 from generator.drill.faults import FAULTS
 from generator.drill.session import Result
 
-CELL, ROW, LEFT, TOP = 118, 34, 180, 44
+CELL, ROW, LEFT, TOP = 156, 34, 160, 44
 GREEN, RED, GREY = "#2e7d32", "#c62828", "#eeeeee"
 
 
@@ -41,13 +41,12 @@ def key_figure(result: Result) -> str:
     counted = result.figures
     if "answered" not in counted:
         return "did not run"
-    effects = counted["effects_missing"] + counted["effects_doubled"]
-    figure = f"{counted['lost']} lost, {effects} wrong"
-    if counted["lost"] == effects == 0 and not result.broken:
-        figure = f"{counted['recorded']} kept"
-        if counted["again"]["tasks"]:
-            figure += f", {counted['again']['max']:.0f} s"
-    return figure
+    if effects := counted["effects_missing"] + counted["effects_doubled"]:
+        return f"{counted['lost']} lost, {effects} wrong"
+    if result.broken:
+        return f"{result.broken[0]:.24}"
+    again = f", again in {counted['again']['max']:.0f} s" if counted["again"]["tasks"] else ""
+    return f"{counted['recorded']} kept{again}"
 
 
 def _cell(x: float, y: float, result: Result | None) -> list[str]:

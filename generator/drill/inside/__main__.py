@@ -17,6 +17,7 @@ from tests.support.broker import empty, start_broker
 from tests.support.reaper import Reaper
 from tests.support.servers import OwnServer, start_postgresql
 
+from . import control
 from .books import PostgresqlServer
 from .faults import FAULTS
 from .run import Order, Run, Servers
@@ -114,7 +115,14 @@ def _versions(servers: Servers) -> dict[str, str]:
             continue
     if servers.databases is not None:
         versions["PostgreSQL"] = servers.databases.version
+    if servers.broker is not None:
+        versions |= control.version(servers.broker)
     return versions
+
+
+def _last_line(output: str | bytes) -> str:
+    text = output if isinstance(output, str) else output.decode(errors="replace")
+    return (text.strip().splitlines() or ["no output"])[-1]
 
 
 def main() -> None:
@@ -128,7 +136,7 @@ def main() -> None:
     except pytest.fail.Exception as error:
         tell("refused", reason=str(error))
     except subprocess.CalledProcessError as error:
-        tell("refused", reason=error.stderr.decode(errors="replace").strip().splitlines()[-1])
+        tell("refused", reason=_last_line(error.stderr))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,9 +12,9 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from tests.support.broker import empty, push_bytes, push_message, push_pickle
-from tests.support.servers import program
 
 from .books import started
+from .control import set_space
 from .run import LONG_SECONDS, Run
 from .service import clock
 
@@ -25,8 +24,6 @@ GRACE_SECONDS = 5.0
 DOWN_SECONDS = 3.0
 FULL_SECONDS = 10.0
 HOUR = 3600.0
-NO_SPACE = "1000GB"
-"""More free space than any disk has."""
 
 
 @dataclass(frozen=True)
@@ -242,9 +239,9 @@ def broker_full(run: Run) -> None:
     with run.load(seconds=2.5 * FULL_SECONDS):
         run.wait_until_sent(0.3)
         with run.fault("broker full"):
-            _set_space(run, has_space=False)
+            set_space(run.broker, has_space=False)
             time.sleep(FULL_SECONDS)
-        _set_space(run, has_space=True)
+        set_space(run.broker, has_space=True)
 
 
 def everything(run: Run) -> None:
@@ -377,27 +374,9 @@ class _Exploit:
 
 
 def _fill_up(run: Run) -> None:
-    _set_space(run, has_space=False)
+    set_space(run.broker, has_space=False)
     time.sleep(DOWN_SECONDS)
-    _set_space(run, has_space=True)
-
-
-def _set_space(run: Run, *, has_space: bool) -> None:
-    if run.order.broker == "redis":
-        from redis import Redis  # noqa: PLC0415 - only a project on Redis has it
-
-        with Redis.from_url(run.broker.url) as redis:
-            redis.config_set("maxmemory", 0 if has_space else 1)
-        return
-    control = program("rabbitmqctl", "/usr/lib/rabbitmq/bin")
-    assert control is not None, "rabbitmq-server comes with rabbitmqctl"
-    subprocess.run(
-        [control, "set_disk_free_limit", "50MB" if has_space else NO_SPACE],
-        env=run.broker.environment,
-        check=True,
-        capture_output=True,
-        cwd=run.folder,
-    )
+    set_space(run.broker, has_space=True)
 
 
 _REPEATED = {name: {"DRILL_REPEAT": "3"} for name in ("api", "relay")}

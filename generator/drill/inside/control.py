@@ -1,0 +1,45 @@
+"""What an operator can ask of the broker: its version, and to act as if its disk were full."""
+
+import subprocess
+from pathlib import Path
+
+from tests.support.servers import OwnServer, program
+
+NO_SPACE = "1000GB"
+"""More free space than any disk has."""
+
+
+def set_space(broker: OwnServer, *, has_space: bool) -> None:
+    """Let the broker run out of space: Redis refuses writes then, RabbitMQ blocks publishers."""
+    if broker.url.startswith("redis"):
+        from redis import Redis  # noqa: PLC0415 - only a project on Redis has it
+
+        with Redis.from_url(broker.url) as redis:
+            redis.config_set("maxmemory", 0 if has_space else 1)
+    else:
+        _rabbitmqctl(broker, "set_disk_free_limit", "50MB" if has_space else NO_SPACE)
+
+
+def version(broker: OwnServer) -> dict[str, str]:
+    """Return the broker's name and version."""
+    if broker.url.startswith("redis"):
+        from redis import Redis  # noqa: PLC0415 - only a project on Redis has it
+
+        with Redis.from_url(broker.url) as redis:
+            info = redis.info("server")
+        return {str(info.get("server_name", "redis")).capitalize(): str(info["redis_version"])}
+    return {"RabbitMQ": _rabbitmqctl(broker, "version").strip()}
+
+
+def _rabbitmqctl(broker: OwnServer, *arguments: str) -> str:
+    control = program("rabbitmqctl", "/usr/lib/rabbitmq/bin")
+    assert control is not None, "rabbitmq-server comes with rabbitmqctl"
+    done = subprocess.run(
+        [control, *arguments],
+        env=broker.environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path("/"),
+    )
+    return done.stdout
