@@ -16,7 +16,7 @@ from tests.support.broker import empty, push_bytes, push_message, push_pickle
 from .books import started
 from .control import set_space
 from .run import LONG_SECONDS, Run
-from .service import clock
+from .service import FAKETIME, clock
 
 GRACE_SECONDS = 5.0
 """How long a supervisor waits between SIGTERM and SIGKILL here."""
@@ -230,7 +230,8 @@ def clocks_apart(run: Run) -> None:
     shifts = {
         round((each[3] - each[2]) / HOUR) for all_ in started(run.books).values() for each in all_
     }
-    run.notes.append(f"clocks of the workers: {sorted(shifts)} h")
+    by = "libfaketime" if FAKETIME else "sitecustomize"
+    run.notes.append(f"clocks of the workers, by {by}: {sorted(shifts)} h")
     run.expect(shifts & {-1, 1}, "no clock was shifted")
 
 

@@ -13,14 +13,22 @@ processes.RESTART_SECONDS = 1.0
 
 START_SECONDS = 60.0
 CLOCK = Path(__file__).with_name("clock")
-FAKETIME = next(Path("/").glob("usr/lib*/**/faketime/libfaketime.so.1"), None)
+FAKETIME = next(
+    (
+        library
+        for folder in ("usr/lib/*/faketime", "usr/lib*/faketime")
+        for library in Path("/").glob(f"{folder}/libfaketime.so.1")
+    ),
+    None,
+)
 HTTP_OK = 200
 
 
 def clock(seconds: float) -> dict[str, str]:
     """Return what shifts the clock of a process that is started with it."""
     if FAKETIME:
-        return {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"{seconds:+.0f}"}
+        shift = f"{seconds:+.0f}"
+        return {"LD_PRELOAD": str(FAKETIME), "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     return {"PYTHONPATH": str(CLOCK), "DRILL_CLOCK_SECONDS": str(seconds)}
 
 
