@@ -1,69 +1,91 @@
 """How long a project takes to be generated, against Copier's own floor, and how large it is."""
 
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.figures import Goal, Result
 from benchmarks.lab import Lab
-from generator.rendering import render
+from benchmarks.processes import run
 from generator.variants import VARIANTS
 
 TWICE = Goal(at_most=2)
+ONE_FILE, PLAIN_FILES = "a template of one file", "a template of the same files as plain text"
+
+_IDENTITY = ["-c", "user.name=bench", "-c", "user.email=bench@example.com"]
 
 
 def bench(lab: Lab) -> Result:
-    """Render each variant and a template of one file, in turns."""
+    """Run `copier copy` for each variant, and for the floors, in turns."""
     result = Result("generation")
-    ours = _as_repository(lab.folder / "template", lab.template)
-    floor = _one_file_template(lab.folder / "floor")
+    ours = lab.folder / "ours"
+    shutil.copytree(lab.template / "template", ours / "template")
+    shutil.copy(lab.template / "copier.yml", ours)
+    _commit(ours)
+    one_file = _plain_template(lab.folder / "one-file", {"README.md": "# A project\n"})
+    plain = {name: _plain_copy(lab, ours, name) for name in VARIANTS}
     rows = {
-        name: result.add(name, "a template of one file", "s", [], goal=TWICE) for name in VARIANTS
+        (name, floor): result.add(name, floor, "s", [], goal=TWICE if floor == ONE_FILE else None)
+        for name in VARIANTS
+        for floor in (ONE_FILE, PLAIN_FILES)
     }
-    for repetition in range(lab.scale.repetitions):
-        folder = lab.folder / f"generated-{repetition}"
-        for name, row in rows.items():
-            row.references.append(_seconds(floor, folder / f"{name}-floor", {}))
-            answers = {"project_name": "Order Service", **VARIANTS[name].answers}
-            row.figures.append(_seconds(ours, folder / name, answers))
-    for name in rows:
-        paths = [path for path in (folder / name).rglob("*") if path.is_file()]
-        app = sum(_lines(path) for path in paths if "app" in path.parts and path.suffix == ".py")
+    for _ in range(lab.scale.repetitions):
+        for name, variant in VARIANTS.items():
+            floors = {ONE_FILE: _copy(lab, one_file), PLAIN_FILES: _copy(lab, plain[name])}
+            seconds = _copy(lab, ours, variant.answers)
+            for floor, floor_seconds in floors.items():
+                rows[name, floor].figures.append(seconds)
+                rows[name, floor].references.append(floor_seconds)
+    for name, folder in plain.items():
+        paths = [path for path in (folder / "template").rglob("*") if path.is_file()]
+        python = [path for path in paths if path.suffix == ".py"]
+        app = sum(_lines(path) for path in python if "app" in path.parts)
         result.notes.append(
             f"{name}: {len(paths)} files, {sum(map(_lines, paths)):,} lines,"
-            f" of them {app:,} of Python in app/"
+            f" of them {app:,} of Python in `app/`"
         )
     return result
 
 
-def _seconds(template: Path, target: Path, answers: Mapping[str, str]) -> float:
+def _copy(lab: Lab, template: Path, answers: Mapping[str, str] | None = None) -> float:
+    target = lab.folder / "copied"
+    seconds = _run_copier(lab, template, target, answers or {})
+    shutil.rmtree(target)
+    return seconds
+
+
+def _plain_copy(lab: Lab, ours: Path, name: str) -> Path:
+    """Make a template of what a variant's project consists of, with nothing to decide."""
+    folder = lab.folder / "plain" / name
+    _run_copier(lab, ours, folder / "template", VARIANTS[name].answers)
+    return _plain_template(folder, {})
+
+
+def _run_copier(lab: Lab, template: Path, target: Path, answers: Mapping[str, str]) -> float:
+    data = {"project_name": "Order Service", **answers} if answers else {}
+    command = [sys.executable, "-m", "copier", "copy", "--quiet", "--defaults", "--vcs-ref=HEAD"]
+    command += [f"--data={name}={value}" for name, value in data.items()]
     began = time.perf_counter()
-    render(template, target, answers)
+    run([*command, str(template), str(target)], lab.folder)
     return time.perf_counter() - began
+
+
+def _plain_template(folder: Path, files: Mapping[str, str]) -> Path:
+    (folder / "template").mkdir(parents=True, exist_ok=True)
+    (folder / "copier.yml").write_text("_subdirectory: template\n")
+    for name, text in files.items():
+        (folder / "template" / name).write_text(text)
+    _commit(folder)
+    return folder
+
+
+def _commit(folder: Path) -> None:
+    for command in (["init", "-q"], ["add", "-A"], [*_IDENTITY, "commit", "-qm", "Template"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
 
 
 def _lines(path: Path) -> int:
     return len(path.read_text(errors="replace").splitlines())
-
-
-def _one_file_template(folder: Path) -> Path:
-    (folder / "template").mkdir(parents=True)
-    (folder / "copier.yml").write_text("_subdirectory: template\n")
-    (folder / "template/README.md.jinja").write_text("# {{ _folder_name }}\n")
-    return _commit(folder)
-
-
-def _as_repository(folder: Path, template: Path) -> Path:
-    """Copy the working tree's template without its history, as large as a shallow clone."""
-    folder.mkdir()
-    names = ["copier.yml", "template"]
-    subprocess.run(["cp", "-a", *(str(template / name) for name in names), folder], check=True)
-    return _commit(folder)
-
-
-def _commit(folder: Path) -> Path:
-    identity = ["-c", "user.name=bench", "-c", "user.email=bench@example.com"]
-    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "Template"]):
-        subprocess.run(["git", *command], cwd=folder, check=True)
-    return folder
