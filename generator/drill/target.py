@@ -105,7 +105,7 @@ def find_rabbitmq() -> str | None:
 def _plant(target: Target, folder: Path) -> None:
     procfile = folder / "Procfile"
     commands = procfile.read_text() if procfile.is_file() else ""
-    if "app.main:app" not in commands or "\nworker:" not in commands:
+    if "app.main:app" not in commands or not re.search("(?m)^worker:", commands):
         raise Refusal(f"{target.name}: its Procfile starts no app.main:app, or no worker")
     procfile.write_text(commands.replace("app.main:app", "app.drill_api:app"))
     shutil.copytree(_INSIDE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
