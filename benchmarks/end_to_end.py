@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from benchmarks.figures import Goal, Result, Row
 from benchmarks.lab import REFERENCES, Lab, Project, installed, merged
-from benchmarks.processes import Process, eventually, measure, run
+from benchmarks.processes import Failed, Process, eventually, measure, run
 from benchmarks.stamps import Stamps, rate
 from generator.variants import Variant
 
@@ -35,6 +35,7 @@ class Ours:
         self._project = project
         self._stamps = stamps
         self._number = number
+        self._processes: list[Process] = []
         self._url = lab.database(project)
         broker = lab.broker(project.variant.answers["broker"])
         self.settings = {"DATABASE_URL": self._url, "BROKER_URL": broker.url, **stamps.settings}
@@ -45,13 +46,15 @@ class Ours:
     @contextmanager
     def running(self, *kinds: str) -> Iterator[None]:
         """Run processes of the Procfile meanwhile."""
-        processes: list[Process] = []
+        started = len(self._processes)
         try:
-            processes += (self._project.start(kind, **self.settings) for kind in kinds)
+            for kind in kinds:
+                self._processes.append(self._project.start(kind, **self.settings))
             yield
         finally:
-            for process in processes:
+            for process in self._processes[started:]:
                 process.stop()
+            del self._processes[started:]
 
     def backlog(self) -> float:
         """Return the tasks a second while a worker runs what waits in the broker."""
@@ -73,7 +76,13 @@ class Ours:
             return self._number / seconds
 
     def _finish(self) -> list[float]:
-        eventually(lambda: not self._count("finished_at IS NULL"), "all ended", within=600)
+        try:
+            eventually(lambda: not self._count("finished_at IS NULL"), "all ended", within=300)
+        except Failed as failure:
+            counting = "SELECT status, attempts, count(*) FROM tasks GROUP BY 1, 2"
+            rows = self._lab.postgresql.query(self._url, counting)
+            logs = [f"{each.log.name}:\n{each.log_end()}" for each in self._processes]
+            raise Failed("\n".join([str(failure), str(rows), *logs])) from None
         if failed := self._count("status <> 'succeeded'"):
             raise AssertionError(f"{failed} tasks did not succeed")
         ends = "SELECT extract(epoch FROM finished_at) FROM tasks ORDER BY 1"

@@ -59,8 +59,11 @@ class Process:
     def check(self) -> None:
         """Raise if it has exited."""
         if self._process.poll() is not None:
-            end = self.log.read_text(errors="replace")[-_LOG_CHARACTERS:]
-            raise Failed(f"{self._process.args!r} has exited:\n{end}")
+            raise Failed(f"{self._process.args!r} has exited:\n{self.log_end()}")
+
+    def log_end(self) -> str:
+        """Return the end of what it wrote."""
+        return self.log.read_text(errors="replace")[-_LOG_CHARACTERS:]
 
     def stop(self, within: float = 15, number: signal.Signals = signal.SIGTERM) -> None:
         """Ask it to stop, and kill what of it is left in time."""
