@@ -346,7 +346,7 @@ def test_answers_and_wiring_agree(variant: Variant, project: Path) -> None:
         ("celery-redis", "pyproject.toml", "celery[redis]", "dramatiq[redis]"),
         ("celery-redis", ENGINE, "celery", "dramatiq"),
         ("celery-redis", "Procfile", "celery", "dramatiq"),
-        ("celery-redis", "app/settings.py", '"redis://"', '"amqp://"'),
+        ("celery-redis", "app/settings.py", '"^rediss?://"', '"^amqps?://"'),
     ],
 )
 def test_answers_and_wiring_that_disagree_are_noticed(
