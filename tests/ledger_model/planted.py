@@ -55,9 +55,6 @@ PLANTED = {
         "oldest = select(t.id).where(_is_published, t.queue == queue, is_old)",
         "oldest = select(t.id).where(_is_published, t.queue == queue)",
     ),
-    "lost without regard to count": Planted(
-        "oldest.order_by(t.published_at).limit(count)", "oldest.order_by(t.published_at)"
-    ),
     "replay counts from zero": Planted(
         "values(status=Status.QUEUED, max_attempts=t.attempts + attempts)",
         "values(status=Status.QUEUED, attempts=0, max_attempts=attempts)",
