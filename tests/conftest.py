@@ -25,7 +25,7 @@ LONG = ("test_lived_in.py", "test_check.py", "test_live_switch.py")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the round of a lived-in project run every test at every stop."""
-    parser.addoption("--full", action="store_true", help="all broker tests of a lived-in project")
+    parser.addoption("--full", action="store_true", help="all tests of a lived-in project")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
