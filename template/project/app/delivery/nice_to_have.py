@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any, Generic, ParamSpec, overload
 from weakref import WeakKeyDictionary
 
@@ -25,13 +25,13 @@ logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
-THREADS = 4
-"""How many `def` tasks of a process run at a time."""
+THREADS = 4  # How many `def` tasks of a process run at a time.
 
 outcomes = Counter(
     "nice_to_have_tasks", "Nice-to-have tasks that ended, by name and outcome.", ["name", "outcome"]
 )
 
+_signature = cache(inspect.signature)
 _places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
@@ -77,7 +77,7 @@ def prepare(task: NiceToHaveTask[P], *args: P.args, **kwargs: P.kwargs) -> Call:
     if not isinstance(task, NiceToHaveTask):
         what = getattr(task, "__name__", repr(task))
         raise TypeError(f"{what} is not a task: declare it with @nice_to_have or @must_happen")
-    inspect.signature(task.function).bind(*args, **kwargs)
+    _signature(task.function).bind(*args, **kwargs)
     return task, partial(task.function, *args, **kwargs)
 
 
