@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import Failed, Process, eventually, free_port, inherited, measure, run
+from benchmarks.processes import Failed, Process, eventually, free_port, measure, run
 from benchmarks.servers import PostgreSQL, Server, start_rabbitmq, start_redis
 from generator.commands import uv
 from generator.rendering import render
@@ -174,7 +174,7 @@ def run_load(port: int, method: str, path: str, **options: object) -> dict[str, 
 
 def installed(python: str, folder: Path) -> dict[str, str]:
     """Return the versions of the distributions in an environment."""
-    output = run(uv("pip", "freeze", "--python", python), folder, inherited())
+    output = run(uv("pip", "freeze", "--python", python), folder)
     pairs = (line.partition("==") for line in output.splitlines() if "==" in line)
     return {name: version for name, _, version in pairs}
 

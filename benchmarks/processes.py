@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-Seen = TypeVar("Seen")
+from generator.commands import inherited
 
-# What would point a project's programs at our own environment.
-_OURS = ("PYTHONDONTWRITEBYTECODE", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
+Seen = TypeVar("Seen")
 
 _LOG_CHARACTERS = 3000
 
@@ -41,7 +40,7 @@ class Process:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", command] if isinstance(command, str) else command,
                 cwd=folder,
-                env=inherited(environment),
+                env=inherited({"PYTHONUNBUFFERED": "1", **(environment or {})}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -74,12 +73,6 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-def inherited(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return our environment without what is meant for us only, and with these variables."""
-    ours = {name: value for name, value in os.environ.items() if name not in _OURS}
-    return {**ours, "PYTHONUNBUFFERED": "1", **(environment or {})}
 
 
 def run(

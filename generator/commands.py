@@ -65,20 +65,8 @@ def run(
     """Run a program in a directory, at most `time_limit` seconds long."""
     if _stopped.is_set():
         return Outcome(ok=False, output="stopped", seconds=0)
-    inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
     started = time.monotonic()
-    with subprocess.Popen(
-        command,
-        cwd=directory,
-        env={**inherited, **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
-        _running.add(process)
+    with _start(command, directory, environment) as process:
         try:
             output, _ = process.communicate(timeout=time_limit)
         except subprocess.TimeoutExpired:
@@ -91,19 +79,7 @@ def run(
 
 def stream(command: Sequence[str], directory: Path, on_line: Callable[[str], None]) -> None:
     """Run a program in a directory, and hand on each line as soon as it is printed."""
-    inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
-    with subprocess.Popen(
-        command,
-        cwd=directory,
-        env=inherited,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
-        _running.add(process)
+    with _start(command, directory) as process:
         try:
             for line in process.stdout or ():
                 on_line(line.rstrip())
@@ -112,11 +88,35 @@ def stream(command: Sequence[str], directory: Path, on_line: Callable[[str], Non
             _running.discard(process)
 
 
+def inherited(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return our environment without what is meant for us only, and with these variables."""
+    ours = {name: value for name, value in os.environ.items() if name not in _OURS}
+    return {**ours, **(environment or {})}
+
+
 def stop_all() -> None:
     """Stop every program that another thread is running, and start no other."""
     _stopped.set()
     for process in list(_running):
         _stop(process)
+
+
+def _start(
+    command: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        command,
+        cwd=directory,
+        env=inherited(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    _running.add(process)
+    return process
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

@@ -33,7 +33,7 @@ class Proxy:
 
     def hang(self) -> None:
         """Accept connections and keep those there are, but pass nothing in either direction."""
-        self._loop.call_soon_threadsafe(self._flowing.clear)
+        self._run(self._hang())
 
     def _run(self, work: Coroutine[Any, Any, Returned]) -> Returned:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
@@ -43,6 +43,10 @@ class Proxy:
         if self._listener is None:
             self._listener = await asyncio.start_server(self._connect, "127.0.0.1", self.port)
             self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def _hang(self) -> None:
+        await self._accept()
+        self._flowing.clear()
 
     async def _refuse(self) -> None:
         self._flowing.set()
