@@ -21,6 +21,7 @@ from benchmarks import (
     page,
     request,
     start,
+    suite,
 )
 from benchmarks.figures import Result
 from benchmarks.lab import Lab, Scale
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Lab], Result]] = {
     "start": start.bench,
     "generation": generation.bench,
     "nice_to_have": nice_to_have.bench,
+    "tests": suite.bench,
 }
 
 _VERDICTS = {True: "[green]yes", False: "[red]no", None: ""}

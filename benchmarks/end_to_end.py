@@ -19,11 +19,11 @@ _STREAM = "its engine alone, both from the first send"
 
 # As the generated Procfile runs its own.
 _WORKERS = {
-    "celery": "exec celery --app {} worker --loglevel WARNING --without-mingle --without-gossip",
+    "celery": "exec celery --app {} worker --concurrency 4 --loglevel WARNING --without-mingle --without-gossip",
     "arq": "exec arq {}.WorkerSettings",
-    "dramatiq": "exec dramatiq {}:broker --processes 2 --threads 8",
+    "dramatiq": "exec dramatiq {}:broker --processes 2 --threads 16",
 }
-_CONNECTIONS = {"celery": 2, "arq": 16, "dramatiq": 16}
+_CONNECTIONS = {"celery": 4, "arq": 16, "dramatiq": 32}
 _GOALS = {"celery": Goal(at_least=0.6), "arq": Goal(at_least=0.6), "dramatiq": Goal(at_least=0.5)}
 
 

@@ -26,7 +26,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Goal:
-    """What issue 5 asks for: of the ratio, unless it is the figure itself."""
+    """The bounds that we set: of the ratio, unless it is the figure itself."""
 
     at_most: float | None = None
     at_least: float | None = None

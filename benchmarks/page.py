@@ -25,6 +25,7 @@ _TITLES = {
     "start": "Start",
     "generation": "Generation",
     "nice_to_have": "Nice to have",
+    "tests": "The tests",
 }
 
 _INTRODUCTIONS = {
@@ -46,12 +47,14 @@ _INTRODUCTIONS = {
     " decided.",
     "nice_to_have": "A `def` route is asked 50 times a second while 60 requests' CPU-heavy `def`"
     " tasks run, in one process; a late answer counts from its appointed time.",
+    "tests": "`./test` on a machine that has its servers, two tests at a time. Below the figures, the"
+    " slowest tests.",
 }
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """What issue 5 asks for, of which rows, and how many of them must reach it."""
+    """What we hold ourselves to, in which rows, and how many of them must reach it."""
 
     text: str
     benchmark: str
@@ -149,6 +152,7 @@ REQUIREMENTS = (
         lambda row: row.what.startswith("a def route"),
         limit=_one_thread,
     ),
+    Requirement("the whole test command within 15 minutes", "tests"),
 )
 
 

@@ -30,7 +30,7 @@ PRIORITY_STEP = 3_600_000  # milliseconds of waiting that a level is worth; all 
 JOB_EXPIRY = 604_800_000  # milliseconds; what waits for longer than this week is published again
 PUBLISH_TIMEOUT = 1.5  # seconds that a refusing or silent Redis may cost whoever publishes
 TIMEOUT_MARGIN = 10.0  # seconds beyond a task's own limit, which the execution enforces itself
-MAX_JOBS = 16  # executions at a time in a process, shared by its queues
+MAX_JOBS = 32  # executions at a time in a process, shared by its queues
 HEAD = 500  # jobs read at a time; running ones stay at the head, so more than run in all processes
 UNREGISTERED = "unregistered"  # runs what this release has no task for
 
@@ -96,6 +96,8 @@ async def _consume(new_worker: Callable[[], Worker], jobs: set[asyncio.Task[Any]
     not_text = b""  # an id at which ARQ's worker ends; it also ends when Redis does
     while True:
         worker = new_worker()
+        # ARQ's own admits one more, at which the worker pauses for `poll_delay`.
+        worker.sem = asyncio.BoundedSemaphore(worker.max_jobs)
         try:
             await worker.pool.zrem(worker.queue_name, not_text)
             await worker.async_run()

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from app.delivery import TaskContext, execution, ledger, must_happen, relay
+from app.database import engine as database
+from app.delivery import TaskContext, execution, must_happen, relay
 from app.delivery.ledger import Message
 
 from .faults import Fault, Unreachable, fuse
@@ -317,5 +318,5 @@ def set_the_stage() -> tuple[Broker, Overheard]:
     delivery.engine = broker
     logging.getLogger("app").addHandler(overheard)
     logging.getLogger("app").propagate = False
-    fuse.attach(ledger.engine.sync_engine.dialect)
+    fuse.attach(database.sync_engine.dialect)
     return broker, overheard

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+import asyncpg
+
 
 class ProcessDied(BaseException):
     """The process is no more: none of its statements reaches the database after this."""
@@ -62,9 +64,18 @@ class Fuse:
         raise asyncio.CancelledError
 
     def attach(self, dialect: Any) -> None:
-        """Count every statement and commit that SQLAlchemy sends; a roll-back needs no process."""
+        """Count every statement and commit that is sent; a roll-back needs no process."""
         for name in ("do_execute", "do_commit"):
             setattr(dialect, name, self._between_moments(getattr(dialect, name)))
+        send_past_sqlalchemy = asyncpg.Connection.fetchmany
+
+        async def send(*args: Any) -> Any:
+            self.burn()
+            rows = await send_past_sqlalchemy(*args)
+            self.burn()
+            return rows
+
+        asyncpg.Connection.fetchmany = send
 
     def _between_moments(self, work: Callable[..., None]) -> Callable[..., None]:
         def work_with_moments(*args: Any) -> None:

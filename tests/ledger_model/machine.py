@@ -30,7 +30,7 @@ from .actors import (
 from .faults import Fault, Kind, fuse
 from .storage import WRITES, Row, Snapshot, open_storage, quicken_sqlite
 
-IS_SQLITE = ledger.IS_SQLITE
+IS_SQLITE = database.dialect.name == "sqlite"
 LEASE = timedelta(seconds=settings.lease_seconds)
 RETENTION = timedelta(days=settings.retention_days)
 

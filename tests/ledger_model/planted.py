@@ -11,39 +11,43 @@ class Planted(NamedTuple):
     file: str = "ledger.py"
 
 
+_ANY_ATTEMPT = 'bindparam("attempt", type_=sa.Integer()) > 0'
+
 PLANTED = {
     "finish without a fence": Planted(
-        "mark = _fenced(claim).values(status=Status.SUCCEEDED",
-        "mark = sa.update(tasks).where(t.id == claim.id).returning(t.id)\n"
-        "    mark = mark.values(status=Status.SUCCEEDED",
+        "SUCCEED = _fenced(",
+        "def _unfenced(**values: Any) -> TaskStatement:\n"
+        f"    found = sa.update(tasks).where(_id, {_ANY_ATTEMPT})\n"
+        "    return TaskStatement(found.values(**values).returning(t.id))\n\n\n"
+        "SUCCEED = _unfenced(",
     ),
     "fence without the attempt": Planted(
-        "t.status == Status.RUNNING, t.attempts == claim.attempt)", "t.status == Status.RUNNING)"
+        't.status == Status.RUNNING, t.attempts == bindparam("attempt"))',
+        f"t.status == Status.RUNNING, {_ANY_ATTEMPT})",
     ),
     "claim without a condition": Planted(
-        "where(t.id == task_id, t.status == Status.QUEUED, may_start)", "where(t.id == task_id)"
+        "where(_id, t.status == Status.QUEUED, _may_start)", "where(_id)"
     ),
     "claim of a task that is not due": Planted(
-        "t.status == Status.QUEUED, may_start)", "t.status == Status.QUEUED)"
+        "t.status == Status.QUEUED, _may_start)", "t.status == Status.QUEUED)"
     ),
     "relay forgets wake_at": Planted(
         "wake_at=case((is_last, sa.null()), else_=from_now(seconds))",
         "wake_at=case((is_last, sa.null()), else_=t.wake_at)",
     ),
     "heartbeat revives a finished task": Planted(
-        "return bool(await query(_fenced(claim).values(wake_at=from_now(settings.lease_seconds))))",
-        "mine = sa.update(tasks).where(t.id == claim.id, t.attempts == claim.attempt)\n"
-        "    lease = from_now(settings.lease_seconds)\n"
-        "    mine = mine.values(status=Status.RUNNING, finished_at=None, wake_at=lease)\n"
-        "    return bool(await query(mine.returning(t.id)))",
+        "RENEW = _fenced(wake_at=_lease_end)",
+        '_mine = sa.update(tasks).where(_id, t.attempts == bindparam("attempt"))\n'
+        "_mine = _mine.values(status=Status.RUNNING, finished_at=None, wake_at=_lease_end)\n"
+        "RENEW = TaskStatement(_mine.returning(t.id))",
     ),
     "heartbeat does not push the lease on": Planted(
-        "_fenced(claim).values(wake_at=from_now(settings.lease_seconds))",
-        "_fenced(claim).values(wake_at=t.wake_at)",
+        "RENEW = _fenced(wake_at=_lease_end)",
+        "_sooner = case((_lease_end < t.wake_at, _lease_end), else_=t.wake_at)\n"
+        "RENEW = _fenced(wake_at=_sooner)",
     ),
     "give_back resurrects the finished": Planted(
-        "where(t.id.in_(list(ids)), _is_published).returning(t.id)\n"
-        "    await query(statement.values(",
+        "where(t.id.in_(taken)).returning(t.id)\n    await query(statement.values(",
         "where(t.id.in_(list(ids))).returning(t.id)\n"
         "    await query(statement.values(status=Status.QUEUED, finished_at=None, ",
     ),
@@ -67,18 +71,21 @@ PLANTED = {
         "is_old = t.created_at <= from_now(-settings.retention_days * 86_400)",
     ),
     "success in a transaction of its own": Planted(
-        "    if await session.scalar(mark) is None:\n        return False\n"
-        "    await session.commit()",
-        "    await session.commit()\n    if not await query(mark):\n        return False",
+        '    if await session.scalar(SUCCEED.statement, {"task_id": claim.id, **mark}) is None:\n'
+        "        return False\n    await session.commit()",
+        "    await session.commit()\n    if await SUCCEED.run(claim.id, **mark) is None:\n"
+        "        return False",
     ),
     "cancel leaves wake_at": Planted(
-        "statement.values(status=Status.CANCELLED, **ended)",
+        "statement.values(status=Status.CANCELLED, **_ended)",
         "statement.values(status=Status.CANCELLED)",
     ),
     "record in a transaction of its own": Planted(
-        "if task_id := await session.scalar(insert.returning(t.id)):",
-        "await session.rollback()\n"
-        "    if task_id := next((r.id for r in await query(insert.returning(t.id))), None):",
+        "    if task_id := await session.scalar(RECORD, values):",
+        "    await session.rollback()\n"
+        "    async with AsyncSession(session.bind) as other, other.begin():\n"
+        "        task_id = await other.scalar(RECORD, values)\n"
+        "    if task_id:",
     ),
     "what a failed attempt wrote is kept": Planted(
         "        await context.close()\n        task = must_happen_tasks()",
