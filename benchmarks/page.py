@@ -37,7 +37,7 @@ _INTRODUCTIONS = {
     " (its defaults) run in one process. `bare SQL` claims and finishes by prepared statements from"
     " two processes.",
     "request": "A POST that writes one row, and enqueues a task or does not. The latency is that of"
-    " requests one at a time, the throughput that of eight at a time. No worker runs meanwhile. A"
+    " requests one at a time, the throughput that of eight at a time. The relay publishes meanwhile, no worker runs. A"
     " proxy refuses, or accepts and stays silent, in the place of the broker.",
     "growth": "The ledger's own statements, in databases that hold so many tasks.",
     "start": "From the call of `enqueue` in an idle API to the first line of the task, the commit"

@@ -21,7 +21,7 @@ Figures = dict[str, float]
 
 
 class Service:
-    """The API of a variant, with a proxy before its broker, and no worker: requests only."""
+    """The API of a variant, and its relay, with a proxy before its broker, and no worker."""
 
     def __init__(self, lab: Lab, project: Project) -> None:
         self._lab = lab
@@ -51,6 +51,8 @@ class Service:
                     declaring.callback(self._project.start(kind, **direct).stop)
                 run_load(self._port, "POST", TASK, requests=1)
                 self._stamps.wait_for(0)
+            relay = self._project.start("relay", **self._settings, BROKER_URL=through)
+            stack.callback(relay.stop)
             for path in (PLAIN, TASK):
                 self.measure(path)
             yield
@@ -92,7 +94,7 @@ def _bench_variant(lab: Lab, result: Result, variant: Variant, service: Service)
         for state, enter in states.items():
             enter()
             if state == "up":
-                time.sleep(1.5)  # The API publishes again a second after it could not.
+                time.sleep(1.5)  # The relay publishes again a second after it could not.
             for path in (PLAIN, TASK, *direct):
                 seconds = 0 if path not in direct or state == "up" else lab.scale(4, 2)
                 taken.setdefault((state, path), []).append(service.measure(path, seconds))

@@ -145,13 +145,17 @@ def api_killed(run: Run) -> None:
 
 
 def api_killed_at_commit(run: Run) -> None:
-    """SIGKILL the API between commit and publish, and between taking and publishing."""
+    """SIGKILL the API straight after a commit, and what takes tasks before it publishes them."""
     with run.load():
         for number, share in enumerate((0.15, 0.3, 0.45, 0.6, 0.75)):
             run.wait_until_sent(share)
             with run.fault("API killed at commit"):
-                run.arm("api-taken" if number % 2 else "api-committed")
+                run.arm(_taking(run) if number % 2 else "api-committed")
                 run.traffic.send()
+
+
+def _taking(run: Run) -> str:
+    return "api-taken" if run.service.is_embedded else "relay-taken"
 
 
 def database_restarted(run: Run) -> None:
@@ -251,7 +255,7 @@ def everything(run: Run) -> None:
     actions: list[Callable[[Run], None]] = [
         lambda run: run.service.api.kill(),
         lambda run: run.arm("api-committed"),
-        lambda run: run.arm("api-taken"),
+        lambda run: run.arm(_taking(run)),
         _freeze,
         _poison_once,
     ]

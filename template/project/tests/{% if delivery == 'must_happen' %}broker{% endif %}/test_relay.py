@@ -1,7 +1,20 @@
-"""The relay brings back what was lost, and leaves alone what only waits."""
+"""The relay publishes at once, brings back what was lost, and leaves alone what only waits."""
+
+import statistics
 
 from tests.support.service import LEASE_SECONDS, Service
 from tests.support.waiting import eventually
+
+
+def test_task_starts_before_the_relay_would_have_looked(service: Service) -> None:
+    for _ in range(15):
+        service.enqueue("probe")
+        assert set(service.wait_until_finished(within=30)) == {"succeeded"}
+    waits = service.database.rows(
+        "SELECT extract(epoch FROM started_at - created_at) AS seconds FROM tasks"
+    )
+    # Half a second, if it only looked every second.
+    assert statistics.median(float(wait.seconds) for wait in waits) < 0.3
 
 
 def test_two_relays_are_harmless(service: Service) -> None:
