@@ -19,7 +19,8 @@ _STREAM = "its engine alone, both from the first send"
 
 # As the generated Procfile runs its own.
 _WORKERS = {
-    "celery": "exec celery --app {} worker --concurrency 4 --loglevel WARNING --without-mingle --without-gossip",
+    "celery": "exec celery --app {} worker --concurrency 4 --loglevel WARNING"
+    " --without-mingle --without-gossip",
     "arq": "exec arq {}.WorkerSettings",
     "dramatiq": "exec dramatiq {}:broker --processes 2 --threads 16",
 }

@@ -37,8 +37,9 @@ _INTRODUCTIONS = {
     " (its defaults) run in one process. `bare SQL` claims and finishes by prepared statements from"
     " two processes.",
     "request": "A POST that writes one row, and enqueues a task or does not. The latency is that of"
-    " requests one at a time, the throughput that of eight at a time. The relay publishes meanwhile, no worker runs. A"
-    " proxy refuses, or accepts and stays silent, in the place of the broker.",
+    " requests one at a time, the throughput that of eight at a time. The relay publishes"
+    " meanwhile, no worker runs. A proxy refuses, or accepts and stays silent, in the place of the"
+    " broker.",
     "growth": "The ledger's own statements, in databases that hold so many tasks.",
     "start": "From the call of `enqueue` in an idle API to the first line of the task, the commit"
     " and the publish included; for the engine alone from the send.",
@@ -47,8 +48,8 @@ _INTRODUCTIONS = {
     " decided.",
     "nice_to_have": "A `def` route is asked 50 times a second while 60 requests' CPU-heavy `def`"
     " tasks run, in one process; a late answer counts from its appointed time.",
-    "tests": "`./test` on a machine that has its servers, two tests at a time. Below the figures, the"
-    " slowest tests.",
+    "tests": "`./test` on a machine that has its servers, two tests at a time. Below the figures,"
+    " the slowest tests.",
 }
 
 

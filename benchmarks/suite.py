@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from benchmarks.figures import Goal, Result, short
 from benchmarks.lab import Lab
@@ -26,7 +26,7 @@ def bench(lab: Lab) -> Result:
     result.add("the whole test command", "", "min", [minutes], goal=GOAL)
     files: dict[str, float] = defaultdict(float)
     tests: dict[str, float] = {}
-    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it for us
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it for us
         name, seconds = case.attrib["name"], float(case.attrib["time"])
         files[case.attrib["classname"].replace(".", "/") + ".py"] += seconds
         if name.startswith(VARIANT_TEST):

@@ -40,7 +40,7 @@ FAULTS = {
         Fault("broker-emptied", "the broker comes back without its data"),
         Fault("broker-silent", "the broker refuses connections, then hangs: open and silent"),
         Fault("api-killed", "SIGKILL the API straight after a 2xx", is_embedded=True),
-        Fault("api-killed-at-commit", "SIGKILL the API at a commit, the relay before it publishes", True),
+        Fault("api-killed-at-commit", "SIGKILL the API or the relay before a publish", True),
         Fault("database-restarted", "restart PostgreSQL, then cut all its connections"),
         Fault("relay-killed", "SIGKILL the relay, then run two of them"),
         Fault("messages-repeated", "every message three times, and again long after", True),
