@@ -1,6 +1,7 @@
-"""A short drill keeps every promise, a defect breaks one, and bad input is refused in one line."""
+"""A short drill keeps every promise, a defect breaks one, a reference loses tasks; bad input."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from generator.commands import run, uv
 from generator.drill import page, picture, report
 from generator.drill.faults import FAULTS
+from generator.drill.references import REFERENCES, Reference
 from generator.drill.session import Result
 from generator.drill.target import find_targets, prepare
 from generator.refusal import Refusal
@@ -85,11 +87,29 @@ def test_a_ledger_that_forgets_interrupted_tasks(
     assert sorted(defective.rglob("*")) == before
 
 
-def test_the_part_inside_is_typed(tmp_path: Path) -> None:
-    (target,) = find_targets(["celery-redis"], ROOT)
-    prepare(target, tmp_path / "copy", ROOT)
+def test_background_tasks_are_lost_with_the_api(musthappen: Command, tmp_path: Path) -> None:
+    outcome = musthappen(
+        *("drill", "background-tasks", "--fault=api-killed", "--tasks=60", "--json=drill.json"),
+        "--write=drills.md",
+        time_limit=TIME_LIMIT,
+    )
 
-    outcome = run(uv("run", "--no-sync", "mypy", "app", "musthappen_drill"), tmp_path / "copy")
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    figures = drilled(outcome, tmp_path)["api-killed"]
+    assert figures["broken"] == []
+    assert figures["answered"] >= 60
+    assert 5 <= figures["lost"] < figures["answered"]  # One at least by each of five kills.
+    assert f"**{figures['lost']} lost" in (tmp_path / "drills.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["celery-redis", "celery-redis-alone"])
+def test_the_part_inside_is_typed(name: str, tmp_path: Path) -> None:
+    (target,) = find_targets([name], ROOT)
+    prepare(target, tmp_path / "copy", ROOT)
+    # To the project's mypy, Celery's decorators have no types.
+    code = ["--allow-untyped-decorators", "services"] if target.reference else ["app"]
+
+    outcome = run(uv("run", "--no-sync", "mypy", *code, "musthappen_drill"), tmp_path / "copy")
 
     assert outcome.ok, outcome.output
 
@@ -99,11 +119,48 @@ def test_each_fault_has_its_code() -> None:
     assert [name for name in FAULTS if f'"{name}": Fault(' not in code] == []
 
 
-def test_the_faults_are_listed(musthappen: Command) -> None:
+def test_the_faults_and_references_are_listed(musthappen: Command) -> None:
     listed = musthappen("drill", "--list")
 
     assert listed.returncode == 0
-    assert [name for name in FAULTS if name not in listed.stdout] == []
+    assert [name for name in (*FAULTS, *REFERENCES) if name not in listed.stdout] == []
+
+
+def test_each_variant_has_its_references() -> None:
+    variants = [variant.name for variant in VARIANTS.values() if variant.has_broker]
+    alone = [f"{name}-alone{suffix}" for name in variants for suffix in ("", "-safest")]
+
+    assert list(REFERENCES) == ["background-tasks", *alone]
+    assert [target.name for target in find_targets([], ROOT)] == [*variants, *REFERENCES]
+
+
+@pytest.mark.parametrize("reference", REFERENCES.values(), ids=REFERENCES)
+def test_the_faults_of_a_reference(reference: Reference) -> None:
+    def applying(database: str) -> list[str]:
+        return [
+            fault.name
+            for fault in FAULTS.values()
+            if fault.applies(reference.engine, database, is_reference=True)
+        ]
+
+    of_the_api = {"api-killed", "api-killed-at-commit"}
+    of_the_rest = {"worker-killed", "worker-terminated", "broker-killed", "broker-emptied"}
+
+    assert applying("sqlite") == []
+    if reference.engine:
+        assert of_the_api | of_the_rest | {"broker-silent"} < set(applying("postgresql"))
+    else:
+        assert set(applying("postgresql")) == of_the_api
+
+
+@pytest.mark.parametrize("reference", REFERENCES.values(), ids=REFERENCES)
+def test_a_reference_is_planted_whole(reference: Reference, tmp_path: Path) -> None:
+    reference.plant(tmp_path)
+
+    planted = {path.stem for path in (tmp_path / "services").iterdir()}
+    procfile = (tmp_path / "Procfile").read_text()
+    assert planted == {"__init__", "api", "orders"} | ({"engine"} if reference.engine else set())
+    assert re.findall("(?m)^[a-z]+", procfile) == ["api"] + ["worker"] * bool(reference.engine)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +171,10 @@ def test_the_faults_are_listed(musthappen: Command) -> None:
         (["arq-redis", "--fault=earthquake"], "unknown fault earthquake: the faults are worker"),
         (["arq-redis", "--fault=child-killed"], "none of these faults applies to arq-redis"),
         (["arq-redis", "--fault=broker-full", "--database=sqlite"], "none of these faults applies"),
+        (["background-tasks", "--fault=worker-killed"], "none of these faults applies"),
+        (["celery-redis-alone", "--fault=relay-killed"], "none of these faults applies"),
+        (["celery-redis-alone", "--database=sqlite"], "none of these faults applies"),
+        (["--fault=relay-killed", "--database=sqlite"], "none of these faults applies on sqlite"),
         (["."], "is no generated project"),
         (["arq-redis", "--json=nowhere/drill.json"], "nowhere"),
         (["arq-redis", "--template=."], "holds no template"),
@@ -134,27 +195,73 @@ def test_a_nice_to_have_project(musthappen: Command, tmp_path: Path) -> None:
 def test_a_machine_without_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("generator.drill.target.find_rabbitmq", lambda: None)
 
-    with pytest.raises(Refusal, match="no RabbitMQ: install rabbitmq-server"):
-        find_targets(["celery-rabbitmq"], ROOT)
+    for name in ("celery-rabbitmq", "celery-rabbitmq-alone"):
+        with pytest.raises(Refusal, match="no RabbitMQ: install rabbitmq-server"):
+            find_targets([name], ROOT)
+
+
+FIGURES: dict[str, Any] = {
+    **dict.fromkeys(("answered", "recorded", "succeeded"), 5),
+    **dict.fromkeys(("lost", "started_again", "effects_missing", "effects_doubled"), 0),
+    "broken": [],
+    "again": {"tasks": 1, "median": 1.5, "max": 2.5},
+    "errors": dict.fromkeys(("before", "during", "after"), 0),
+    "p99": {"before": 0.01, "during": 0.02, "after": None},
+}
+
+
+def result(target: str, fault: str, **figures: object) -> Result:
+    settings = {"database": "postgresql", "tasks": 60, "rate": 40.0, "lease": 10.0, "seed": 1}
+    return Result(
+        *(target, fault, {**FIGURES, **figures}, settings, {}, "a machine", "2026-01-02"),
+        is_reference=target in REFERENCES,
+    )
 
 
 def test_results_can_be_shown_again(tmp_path: Path) -> None:
-    counted = {
-        **dict.fromkeys(("answered", "recorded", "succeeded"), 5),
-        **dict.fromkeys(("failed", "started_again", "effects_missing", "effects_doubled"), 0),
-        "lost": 2,
-        "broken": ["2 tasks lost"],
-        "again": {"tasks": 1, "median": 1.5, "max": 2.5},
-        "errors": dict.fromkeys(("before", "during", "after"), 0),
-        "p99": {"before": 0.01, "during": 0.02, "after": None},
-    }
-    settings = {"database": "postgresql", "lease": 10.0, "seed": 1}
-    result = Result("arq-redis", "poison", counted, settings, {}, "a machine", "2026-01-02")
+    broken = result("arq-redis", "poison", failed=0, lost=2, broken=["2 tasks lost"])
     path = tmp_path / "drill.json"
 
-    report.dump([result], path)
+    report.dump([broken], path)
 
-    assert report.load([path]) == [result]
-    assert ">2 tasks lost</text>" in picture.draw([result])
-    page.write([result], tmp_path / "drills.md")
-    assert "**2 tasks lost**" in (tmp_path / "drills.md").read_text()
+    assert report.load([path]) == [broken]
+    assert ">2 tasks lost</text>" in picture.draw([broken])
+    page.write([broken], tmp_path / "drills.md")
+    written = (tmp_path / "drills.md").read_text()
+    assert "**2 tasks lost**" in written
+    assert "without a ledger" not in written
+
+
+def test_references_are_shown_beside_ours(tmp_path: Path) -> None:
+    results = [
+        result("celery-redis", "worker-killed", failed=0),
+        result(
+            *("celery-redis-alone", "worker-killed"),
+            lost=3,
+            left_in_broker=2,
+            effects_doubled=1,
+            stranded=0,
+        ),
+        result("celery-redis-alone-safest", "worker-killed", left_in_broker=0, stranded=0),
+        result("background-tasks", "api-killed", lost=0, left_in_broker=0, stranded=4),
+    ]
+
+    page.write(results, tmp_path / "drills.md")
+
+    rows = (tmp_path / "drills.md").read_text().splitlines()
+    lost = "**3 lost, 1 doubled, 2 left in the broker** (5 answered)"
+    none = "0 lost (5 answered)"
+    assert f"| worker-killed | celery-redis | {none} | {none} | {lost} |" in rows
+    stranded = "**0 lost, 4 stranded** (5 answered)"
+    assert f"| api-killed | background-tasks | - | - | {stranded} |" in rows
+    assert any("60 tasks a run, 40 a second" in row for row in rows)
+    assert [row for row in rows if row.startswith("## ")][1:-1] == [
+        *("## celery-redis", "## celery-redis-alone", "## celery-redis-alone-safest"),
+        "## background-tasks",
+    ]
+    texts = [element.text for element in ET.parse(tmp_path / "drills.svg").iter()]  # noqa: S314
+    assert {"3 lost, 1 doubled", "0 lost", "5 kept, again in 2 s", "4 stranded"} <= set(texts)
+    assert texts.count("alone, defaults") == 2
+    assert texts.count("alone, safest") == 1
+    verdicts = [report.verdict(each).plain for each in results]
+    assert verdicts[:3] == ["kept", "3 lost, 1 doubled, 2 left in the broker", "0 lost"]

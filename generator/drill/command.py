@@ -13,6 +13,7 @@ from rich.table import Table
 
 from generator.drill import page, picture, report
 from generator.drill.faults import FAULTS, Fault, find_faults
+from generator.drill.references import REFERENCES
 from generator.drill.report import Progress
 from generator.drill.session import Result, Settings
 from generator.drill.session import drill as drill_copy
@@ -21,7 +22,7 @@ from generator.refusal import Refusal
 from generator.rendering import find_template
 from hooks import before
 
-WIDTH = 180
+WIDTH = 200
 
 
 class Database(StrEnum):
@@ -40,13 +41,16 @@ def drill(
         list[str] | None,
         typer.Argument(
             metavar="TARGET",
-            help="A variant, or the path of a project (a copy is drilled); all when none is named.",
+            help="A variant, a reference, or the path of a project (a copy is drilled);"
+            " all variants and references when none is named.",
         ),
     ] = None,
     faults: Annotated[
         list[str] | None, typer.Option("--fault", help="Only this fault; can be repeated.")
     ] = None,
-    show_list: Annotated[bool, typer.Option("--list", help="List the faults, and end.")] = False,
+    show_list: Annotated[
+        bool, typer.Option("--list", help="List faults and references, and end.")
+    ] = False,
     tasks: Annotated[
         int | None, typer.Option(min=1, help="Tasks per run. [1000; everything: 10000]")
     ] = None,
@@ -84,9 +88,13 @@ def drill(
         typer.Option(help="A clone of the Must Happen repository, if not the one we run from."),
     ] = None,
 ) -> None:
-    """Break a running service in every way, and count what became of its tasks."""
+    """Break a running service in every way, and count what became of its tasks.
+
+    A reference is a service without a ledger: what it loses is counted, and is no failure.
+    """
     if show_list:
         console.print(_fault_table())
+        console.print(_reference_table())
         return
     for path in filter(None, (json_file, svg_file, page_file)):
         page.check(path)
@@ -98,6 +106,7 @@ def drill(
             find_targets(targets or [], find_template(template)),
             find_faults(faults or []),
             settings,
+            is_choice=bool(targets),
         )
         results = _drill(plan, settings, keep, json_file, find_template(template))
     console.print(report.summary(results))
@@ -145,15 +154,23 @@ def _drill(
 
 
 def _plan(
-    targets: Sequence[Target], faults: Sequence[Fault], settings: Settings
+    targets: Sequence[Target], faults: Sequence[Fault], settings: Settings, *, is_choice: bool
 ) -> list[tuple[Target, list[str]]]:
+    """Return what is done to which target; one that was not chosen may be left out."""
     plan = []
     for target in targets:
-        applying = [each for each in faults if each.applies(target.engine, settings.database)]
-        names = [fault.name for fault in applying]
-        if not names:
+        is_reference = target.reference is not None
+        names = [
+            fault.name
+            for fault in faults
+            if fault.applies(target.engine, settings.database, is_reference=is_reference)
+        ]
+        if is_choice and not names:
             raise Refusal(f"none of these faults applies to {target.name} on {settings.database}")
-        plan.append((target, names))
+        if names:
+            plan.append((target, names))
+    if not plan:
+        raise Refusal(f"none of these faults applies on {settings.database}")
     return plan
 
 
@@ -161,4 +178,11 @@ def _fault_table() -> Table:
     table = Table("fault", "what is done", "where it applies")
     for fault in FAULTS.values():
         table.add_row(fault.name, fault.title, fault.where)
+    return table
+
+
+def _reference_table() -> Table:
+    table = Table("reference", "what runs, without a ledger")
+    for reference in REFERENCES.values():
+        table.add_row(reference.name, reference.title)
     return table

@@ -93,7 +93,7 @@ def figures(result: Result) -> list[str]:
     back = f"{again['median']:.0f}/{again['max']:.0f} s" if again["tasks"] else "-"
     names = ("answered", "recorded", "succeeded", "failed", "lost", "started_again")
     return [
-        *(f"{counted[name]}" for name in names),
+        *(f"{counted.get(name, '-')}" for name in names),  # Without a ledger, none is failed.
         f"{counted['effects_missing']}/{counted['effects_doubled']}",
         back,
         "/".join(str(errors[phase]) for phase in PHASES),
@@ -102,10 +102,31 @@ def figures(result: Result) -> list[str]:
 
 
 def verdict(result: Result) -> Text:
-    """Return what is shown for a run's promises."""
+    """Return what is shown for a run's promises, or, of a reference, what became of its tasks."""
     if result.broken:
         return Text("; ".join(result.broken), style="red")
+    if result.is_reference:
+        return Text(outcome(result), style="yellow" if damages(result) else "green")
     return Text("kept", style="green")
+
+
+def damages(result: Result) -> dict[str, int]:
+    """Return how many tasks or orders went wrong in which way, of those ways that occurred."""
+    counted = result.figures
+    names = {"lost": "lost", "effects_doubled": "doubled", "stranded": "stranded"}
+    return {word: counted[name] for name, word in names.items() if counted.get(name)}
+
+
+def outcome(result: Result) -> str:
+    """Return in words what became of the tasks of a run."""
+    counted = result.figures
+    if "answered" not in counted:
+        return "did not run"
+    words = {"lost": 0, **damages(result)}
+    # Where none is lost, what is left has just run and is about to be acknowledged.
+    if counted["lost"] and (left := counted.get("left_in_broker")):
+        words["left in the broker"] = left
+    return ", ".join(f"{number} {word}" for word, number in words.items())
 
 
 def dump(results: Sequence[Result], path: Path) -> None:
@@ -130,7 +151,7 @@ def load(paths: Iterable[Path]) -> list[Result]:
 
 
 def _line(result: Result) -> Text:
-    line = f"{result.target:<18} {result.fault:<21} {result.figures.get('seconds', 0):6.1f} s  "
+    line = f"{result.target:<30} {result.fault:<21} {result.figures.get('seconds', 0):6.1f} s  "
     return Text(line).append_text(verdict(result))
 
 

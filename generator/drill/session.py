@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from generator.commands import stream
+from generator.drill.references import REFERENCES, Reference
 from generator.drill.target import PACKAGE, Target
 from generator.refusal import Refusal
 
@@ -38,10 +39,16 @@ class Result:
     versions: dict[str, str] = field(default_factory=dict)
     machine: str = ""
     date: str = ""
+    is_reference: bool = False
+
+    @property
+    def reference(self) -> Reference | None:
+        """The reference that was drilled, if it was one."""
+        return REFERENCES[self.target] if self.is_reference else None
 
     @property
     def broken(self) -> list[str]:
-        """The promises that were broken."""
+        """The promises that were broken, or why the drill failed; a reference promises nothing."""
         return list(self.figures["broken"])
 
     @property
@@ -63,7 +70,14 @@ def drill(
     Raises:
         Refusal: A server is missing, or the drill ended before it was through.
     """
-    order = {"engine": target.engine, "broker": target.broker, "faults": faults, **asdict(settings)}
+    order = {
+        "engine": target.engine,
+        "broker": target.broker,
+        "reference": target.reference and target.reference.setting,
+        "patience": target.reference.patience if target.reference else 0.0,
+        "faults": faults,
+        **asdict(settings),
+    }
     versions: dict[str, str] = {}
     left = set(faults)
     noise: list[str] = []
@@ -103,6 +117,7 @@ def _result(
         dict(versions),
         machine(),
         datetime.now(UTC).isoformat(timespec="seconds"),
+        is_reference=target.reference is not None,
     )
 
 

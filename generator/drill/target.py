@@ -1,4 +1,4 @@
-"""What is drilled: a variant rendered afresh, or a copy of a project; never a project itself."""
+"""What is drilled: a variant or reference made afresh, or a copy of a project; never itself."""
 
 import os
 import re
@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from generator.commands import run, uv
+from generator.drill.references import REFERENCES, Reference
 from generator.refusal import Refusal
 from generator.rendering import read_questions, render
 from generator.variants import VARIANTS, find_variants
@@ -27,7 +28,7 @@ _NOT_COPIED = shutil.ignore_patterns(
 
 @dataclass(frozen=True)
 class Target:
-    """A project to drill, and how it was answered."""
+    """A project to drill, and how it was answered; or what to compare it with."""
 
     name: str
     engine: str
@@ -35,15 +36,18 @@ class Target:
     answers: dict[str, str]
     project: Path | None = None
     """Where it is; a variant is rendered."""
+    reference: Reference | None = None
+    """What runs there in its stead, without a ledger."""
 
 
 def find_targets(names: list[str], template: Path) -> list[Target]:
-    """Return the variants and projects of these names; all must-happen variants when none is named.
+    """Return what has these names; all must-happen variants and references when none is given.
 
     Raises:
-        Refusal: A name is neither a variant nor the path of a must-happen project.
+        Refusal: A name is no variant, no reference, and not the path of a must-happen project.
     """
-    names = names or [variant.name for variant in VARIANTS.values() if variant.has_broker]
+    variants = [variant.name for variant in VARIANTS.values() if variant.has_broker]
+    names = names or [*variants, *REFERENCES]
     return [_find_target(name, template) for name in dict.fromkeys(names)]
 
 
@@ -70,6 +74,8 @@ def prepare(target: Target, folder: Path, template: Path) -> None:
 
 
 def _find_target(name: str, template: Path) -> Target:
+    if name in REFERENCES:
+        return _reference_target(REFERENCES[name])
     folder = Path(name)
     if name in VARIANTS or not folder.exists():
         (variant,) = find_variants([name])
@@ -91,10 +97,20 @@ def _find_target(name: str, template: Path) -> Target:
 
 
 def _target(name: str, answers: dict[str, str], project: Path | None = None) -> Target:
-    if answers["broker"] == "rabbitmq" and find_rabbitmq() is None:
+    _check_broker(name, answers["broker"])
+    return Target(name, answers["engine"], answers["broker"], answers, project)
+
+
+def _reference_target(reference: Reference) -> Target:
+    _check_broker(reference.name, reference.broker)
+    answers = dict(VARIANTS[reference.variant].answers)
+    return Target(reference.name, reference.engine, reference.broker, answers, reference=reference)
+
+
+def _check_broker(name: str, broker: str) -> None:
+    if broker == "rabbitmq" and find_rabbitmq() is None:
         # The other servers come from the project's development dependencies, if need be.
         raise Refusal(f"{name}: no RabbitMQ: install rabbitmq-server")
-    return Target(name, answers["engine"], answers["broker"], answers, project)
 
 
 def find_rabbitmq() -> str | None:
@@ -103,14 +119,29 @@ def find_rabbitmq() -> str | None:
 
 
 def _plant(target: Target, folder: Path) -> None:
+    inside = folder / PACKAGE
+    shutil.copytree(_INSIDE, inside, ignore=shutil.ignore_patterns("__pycache__"))
+    if target.reference:
+        target.reference.plant(folder)
+        planted = {"points": "services/drill_points", "reference_api": "services/drill_api"}
+    else:
+        _run_drill_api(target, folder)
+        planted = {
+            "points": "app/drill_points",
+            "tasks": "app/tasks/drill",
+            "api": "app/drill_api",
+        }
+    for name, place in planted.items():
+        shutil.move(inside / f"planted/{name}.py", folder / f"{place}.py")
+    shutil.rmtree(inside / "planted")
+
+
+def _run_drill_api(target: Target, folder: Path) -> None:
     procfile = folder / "Procfile"
     commands = procfile.read_text() if procfile.is_file() else ""
     if "app.main:app" not in commands or not re.search("(?m)^worker:", commands):
         raise Refusal(f"{target.name}: its Procfile starts no app.main:app, or no worker")
     procfile.write_text(commands.replace("app.main:app", "app.drill_api:app"))
-    shutil.copytree(_INSIDE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.move(folder / PACKAGE / "planted/tasks.py", folder / "app/tasks/drill.py")
-    shutil.move(folder / PACKAGE / "planted/api.py", folder / "app/drill_api.py")
 
 
 def _forget_servers(settings: Path) -> None:

@@ -20,8 +20,9 @@ from tests.support.servers import OwnServer, start_postgresql
 from . import control
 from .books import PostgresqlServer
 from .faults import FAULTS
+from .reference import ReferenceRun
 from .run import Order, Run, Servers
-from .verdict import judge
+from .verdict import count, judge
 
 PACKAGES = ("fastapi", "sqlalchemy", "asyncpg", "uvicorn", "celery", "kombu", "arq", "dramatiq")
 
@@ -51,9 +52,9 @@ def _start_servers(order: Order, folder: Path, scratch: Path, reaper: Reaper) ->
         return Servers(folder, scratch, reaper, None, None, None)
     tell("progress", fault="", text="starting servers")
     postgresql = start_postgresql(scratch, reaper)
-    broker = start_broker(scratch, reaper)
+    broker = start_broker(scratch, reaper) if order.broker else None
     assert isinstance(postgresql, OwnServer)
-    assert isinstance(broker, OwnServer)
+    assert broker is None or isinstance(broker, OwnServer)
     databases = PostgresqlServer(postgresql.url)
     subprocess.run(
         [sys.executable, "-m", "alembic", "upgrade", "heads"],
@@ -83,19 +84,22 @@ def _run(order: Order, servers: Servers, name: str) -> dict[str, Any]:
         empty(servers.broker.url)
     if servers.postgresql is not None:
         servers.postgresql.start()
-    run = Run(order, servers, say, through_proxy=fault.through_proxy, overrides=fault.overrides)
+    kind = Run if order.reference is None else ReferenceRun
+    run = kind(order, servers, say, through_proxy=fault.through_proxy, overrides=fault.overrides)
     result: dict[str, Any] = {}
     try:
-        run.warm_up()
-        if not run.broken:
+        if run.warm_up():
             fault.do(run)
             run.settle()
-        result = judge(
-            run,
-            api_may_fail=fault.api_may_fail,
-            leases=fault.leases,
-            is_measured=fault.is_measured,
-        )
+        if isinstance(run, ReferenceRun):
+            result = count(run, run.left_in_broker())
+        else:
+            result = judge(
+                run,
+                api_may_fail=fault.api_may_fail,
+                leases=fault.leases,
+                is_measured=fault.is_measured,
+            )
     except Exception as error:
         run.broken.append(f"the drill itself failed: {type(error).__name__}: {error}")
         result = {"broken": run.broken, "notes": traceback.format_exc().splitlines()}

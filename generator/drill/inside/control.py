@@ -1,5 +1,6 @@
 """What an operator can ask of the broker: its version, and to act as if its disk were full."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -7,6 +8,9 @@ from tests.support.servers import OwnServer, program
 
 NO_SPACE = "1000GB"
 """More free space than any disk has."""
+
+TASKS = re.compile(r"default(\.DQ)?|celery_delayed_\d+")
+"""RabbitMQ's queues of tasks, without those of events, commands and dead letters."""
 
 
 def set_space(broker: OwnServer, *, has_space: bool) -> None:
@@ -29,6 +33,25 @@ def version(broker: OwnServer) -> dict[str, str]:
             info = redis.info("server")
         return {str(info.get("server_name", "redis")).capitalize(): str(info["redis_version"])}
     return {"RabbitMQ": _rabbitmqctl(broker, "version").strip()}
+
+
+def left(broker: OwnServer) -> int:
+    """Return how many messages the broker holds, waiting or handed to a worker; no dead letters."""
+    if not broker.url.startswith("redis"):
+        options = ("--quiet", "--no-table-headers")
+        listed = _rabbitmqctl(broker, "list_queues", *options, "name", "messages")
+        queues = dict(line.split("\t") for line in listed.splitlines())
+        return sum(int(queues[name]) for name in queues if TASKS.fullmatch(name))
+    from redis import Redis  # noqa: PLC0415 - only a project on Redis has it
+
+    with Redis.from_url(broker.url) as redis:
+        # Celery's, ARQ's and Dramatiq's: each has only its own.
+        counts = [
+            *(redis.llen("default"), redis.hlen("unacked")),
+            redis.zcard("arq:queue"),
+            *(redis.hlen(f"dramatiq:{queue}.msgs") for queue in ("default", "default.DQ")),
+        ]
+    return sum(map(int, counts))
 
 
 def _rabbitmqctl(broker: OwnServer, *arguments: str) -> str:

@@ -21,6 +21,7 @@ from .service import FAKETIME, clock
 GRACE_SECONDS = 5.0
 """How long a supervisor waits between SIGTERM and SIGKILL here."""
 
+BUSY_KILLS = 12
 DOWN_SECONDS = 3.0
 FULL_SECONDS = 10.0
 HOUR = 3600.0
@@ -45,6 +46,20 @@ def worker_killed(run: Run) -> None:
         for share in (0.2, 0.45, 0.7):
             run.wait_until_sent(share)
             run.interrupt("worker killed", lambda _: run.service.worker.kill())
+
+
+def worker_killed_busy(run: Run) -> None:
+    """SIGKILL the worker, time and again, soon after it has begun to take tasks from the queue.
+
+    While it starts again, the queue fills up.
+    """
+    with run.load():
+        run.wait_until_sent(0.1)
+        for _ in range(BUSY_KILLS):
+            if not run.wait_until_more_start(run.random.randint(2, 8)):
+                break
+            with run.fault("busy worker killed"):
+                run.service.worker.kill()
 
 
 def child_killed(run: Run) -> None:
@@ -150,7 +165,8 @@ def api_killed_at_commit(run: Run) -> None:
         for number, share in enumerate((0.15, 0.3, 0.45, 0.6, 0.75)):
             run.wait_until_sent(share)
             with run.fault("API killed at commit"):
-                run.arm(_taking(run) if number % 2 else "api-committed")
+                taking = number % 2 and run.has_ledger
+                run.arm(_taking(run) if taking else "api-committed")
                 run.traffic.send()
 
 
@@ -389,6 +405,7 @@ _CLOCKS = {"worker": clock(HOUR), "worker-2": clock(-HOUR), "relay-2": clock(-HO
 
 FAULTS = {
     "worker-killed": Fault(worker_killed, leases=1),
+    "worker-killed-busy": Fault(worker_killed_busy),
     "child-killed": Fault(child_killed, leases=1),
     "worker-terminated": Fault(worker_terminated, leases=1),
     "worker-frozen": Fault(worker_frozen, leases=2),

@@ -26,14 +26,17 @@ class Request(NamedTuple):
 class Load:
     """The clients: a request that got no 2xx is sent again, as another request."""
 
-    def __init__(self, port: int, seed: int) -> None:
+    def __init__(self, port: int, path: str, seed: int) -> None:
         self._port = port
+        self._path = path
         self._random = random.Random(seed)  # noqa: S311 - a load, no secret
         self._lock = threading.Lock()
         self._local = threading.local()
         self._senders: list[threading.Thread] = []
         self.requests: list[Request] = []
         self.answered: list[UUID] = []
+        self.failing: set[UUID] = set()
+        """Those of them that are told to fail."""
         self.planned = 0
         self._before = 0
 
@@ -113,7 +116,7 @@ class Load:
         task_id = None
         try:
             connection.request(
-                "POST", "/drill", json.dumps(work), {"Content-Type": "application/json"}
+                "POST", self._path, json.dumps(work), {"Content-Type": "application/json"}
             )
             response = connection.getresponse()
             body = response.read()
@@ -125,4 +128,6 @@ class Load:
             self.requests.append(Request(at, time.perf_counter() - begun, task_id is not None))
             if task_id is not None:
                 self.answered.append(task_id)
+                if work.get("failures"):
+                    self.failing.add(task_id)
         return task_id

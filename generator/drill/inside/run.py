@@ -28,10 +28,12 @@ GATHER_SECONDS = 5.0
 
 @dataclass
 class Order:
-    """What the command asks for."""
+    """What the command asks for; `reference` is the setting of an engine without a ledger."""
 
     engine: str
     broker: str
+    reference: str | None
+    patience: float
     database: str
     faults: list[str]
     tasks: int | None
@@ -56,6 +58,10 @@ class Servers:
 
 class Run:
     """A running service and what a fault can do to it."""
+
+    has_ledger = True
+    path = "/drill"
+    """Where its API takes tasks."""
 
     def __init__(
         self,
@@ -90,6 +96,8 @@ class Run:
             "PORT": str(port),
             "DRILL_FOLDER": str(self.folder),
         }
+        if order.reference is not None:
+            environment["REFERENCE_SETTINGS"] = order.reference
         self.proxy: Proxy | None = None
         if servers.broker is not None:
             url = environment["BROKER_URL"] = servers.broker.url
@@ -98,7 +106,7 @@ class Run:
                 self.proxy = Proxy("127.0.0.1", int(server_port))
                 environment["BROKER_URL"] = url.replace(server_port, str(self.proxy.port))
         self.service = Service(servers.folder, port, environment, servers.reaper, overrides or {})
-        self.traffic = Load(port, order.seed)
+        self.traffic = Load(port, self.path, order.seed)
 
     @property
     def broker(self) -> OwnServer:
@@ -106,18 +114,19 @@ class Run:
         assert self.servers.broker is not None
         return self.servers.broker
 
-    def warm_up(self) -> None:
-        """Wait until a task has gone the whole way, and until no request is the first of its kind.
+    def warm_up(self) -> bool:
+        """Wait until tasks have gone the whole way, so that no request is the first of its kind.
 
-        Raises AssertionError if none does.
+        Return whether they have.
         """
         self.say("starting")
         self.service.wait_until_ready()
         for _ in range(WARM_UP):
             self.traffic.send()
-        if not self.settle("warming up"):
-            self.expect(False, "no task has gone the whole way before the fault")
+        is_warm = self.settle("warming up")
+        self.expect(is_warm, "no task has gone the whole way before the fault")
         self.traffic.forget_times()
+        return is_warm
 
     def expect(self, kept: object, otherwise: str) -> None:
         """Note a broken promise."""
@@ -165,11 +174,27 @@ class Run:
         self.expect(running, "no long task started within 120 s")
         return running
 
-    def wait_until_started(self, task: UUID) -> None:
-        """Wait, not for ever, until this task has started."""
-        deadline = time.monotonic() + 60
-        while task not in started(self.books) and time.monotonic() < deadline:
+    def wait_until_more_start(self, number: int) -> bool:
+        """Wait until so many tasks more have started; return False where they do not."""
+        query = "SELECT count(*) FROM drill_starts"
+        [(before,)] = self.rows(query)
+        deadline = time.monotonic() + 30  # Of those that never started, some may be lost.
+        while time.monotonic() < deadline:
+            if self.rows(query)[0][0] >= before + number:
+                return True
+            if not (
+                self.traffic.is_sending or set(self.traffic.answered) - started(self.books).keys()
+            ):
+                return False
+            time.sleep(0.005)
+        return False
+
+    def wait_until_started(self, task: UUID, within: float = 60) -> bool:
+        """Wait, not for ever, until this task has started; return whether it has."""
+        deadline = time.monotonic() + within
+        while not (has_started := task in started(self.books)) and time.monotonic() < deadline:
             time.sleep(0.05)
+        return has_started
 
     def interrupt(
         self,

@@ -53,7 +53,8 @@ class Service:
         self.api = self.run("api")
         self.is_embedded = "BROKER_URL" not in environment
         self.worker = self.api if self.is_embedded else self.run("worker")
-        self.relay = self.api if self.is_embedded else self.run("relay")
+        has_relay = not self.is_embedded and "REFERENCE_SETTINGS" not in environment
+        self.relay = self.run("relay") if has_relay else self.api
 
     def run(self, role: str, name: str | None = None) -> Supervised:
         """Start a process of this type; several of a type have different names."""

@@ -32,10 +32,8 @@ def judge(run: Run, *, api_may_fail: bool, leases: int, is_measured: bool) -> di
     statuses = [row[2] for row in rows]
     answered = set(run.traffic.answered)
     starts = started(run.books)
-    effects: dict[UUID, int] = {}
-    for row in run.rows("SELECT task_id FROM drill_effects"):
-        effects[UUID(row[0])] = effects.get(UUID(row[0]), 0) + 1
-    requested = {UUID(row[0]) for row in run.rows("SELECT task_id FROM drill_requests")}
+    effects = _effects(run)
+    requested = _requested(run)
     poisoned = {task for task, row in recorded.items() if row[1] == "drill_poison"}
     succeeded = {task for task, row in recorded.items() if row[2] == "succeeded"}
     failed = {task for task, row in recorded.items() if row[2] == "failed"}
@@ -48,8 +46,7 @@ def judge(run: Run, *, api_may_fail: bool, leases: int, is_measured: bool) -> di
     back = _seconds_until_again(run.moments, {t: starts[t] for t in starts if t in plain})
     again = [seconds for _, seconds in back]
     phases = _phases(run.traffic.requests, run.windows)
-    errors = {phase: sum(not each.ok for each in sent) for phase, sent in phases.items()}
-    p99 = {phase: _p99([each for each in sent if each.ok]) for phase, sent in phases.items()}
+    errors, p99 = _errors(phases), _p99s(phases)
 
     run.expect(not lost, f"{len(lost)} tasks lost")
     run.expect(requested == recorded.keys(), "a request and its task were not recorded together")
@@ -82,14 +79,50 @@ def judge(run: Run, *, api_may_fail: bool, leases: int, is_measured: bool) -> di
         "started_again": sum(len(each) > 1 for each in starts.values()),
         "effects_missing": missing,
         "effects_doubled": doubled,
-        "again": {
-            "tasks": len(again),
-            "median": statistics.median(again) if again else None,
-            "max": max(again, default=None),
-        },
+        "again": _spread(again),
         "errors": errors,
         "p99": p99,
     }
+
+
+def count(run: Run, left: int) -> dict[str, Any]:
+    """Return the figures of a reference, which is not judged; `left` is what its broker still has.
+
+    A task is lost if its request was answered with 2xx and it has had no effect. An order is
+    stranded if its row was committed, the request got no 2xx, and nothing has had its effect.
+    """
+    requested, answered = _requested(run), set(run.traffic.answered)
+    starts, effects = started(run.books), _effects(run)
+    plain = starts.keys() - run.traffic.failing
+    back = _seconds_until_again(run.moments, {task: starts[task] for task in plain})
+    phases = _phases(run.traffic.requests, run.windows)
+    return {
+        "broken": run.broken,
+        "notes": run.notes,
+        "answered": len(answered),
+        "recorded": len(requested),
+        "succeeded": len(effects),
+        "lost": len(answered - effects.keys()),
+        "left_in_broker": left,
+        "stranded": len(requested - answered - effects.keys()),
+        "started_again": sum(len(each) > 1 for each in starts.values()),
+        "effects_missing": len(requested - effects.keys()),
+        "effects_doubled": sum(number > 1 for number in effects.values()),
+        "again": _spread([seconds for _, seconds in back]),
+        "errors": _errors(phases),
+        "p99": _p99s(phases),
+    }
+
+
+def _effects(run: Run) -> dict[UUID, int]:
+    effects: dict[UUID, int] = {}
+    for row in run.rows("SELECT task_id FROM drill_effects"):
+        effects[UUID(row[0])] = effects.get(UUID(row[0]), 0) + 1
+    return effects
+
+
+def _requested(run: Run) -> set[UUID]:
+    return {UUID(row[0]) for row in run.rows("SELECT task_id FROM drill_requests")}
 
 
 def _seconds_until_again(
@@ -117,6 +150,19 @@ def _phases(
         else:
             phases["after"].append(request)
     return phases
+
+
+def _errors(phases: dict[str, list[Request]]) -> dict[str, int]:
+    return {phase: sum(not each.ok for each in sent) for phase, sent in phases.items()}
+
+
+def _p99s(phases: dict[str, list[Request]]) -> dict[str, float | None]:
+    return {phase: _p99([each for each in sent if each.ok]) for phase, sent in phases.items()}
+
+
+def _spread(seconds: list[float]) -> dict[str, float | None]:
+    median = statistics.median(seconds) if seconds else None
+    return {"tasks": len(seconds), "median": median, "max": max(seconds, default=None)}
 
 
 def _p99(requests: list[Request]) -> float | None:

@@ -9,8 +9,9 @@ from sqlalchemy import event, text
 
 from app.database import Session
 from app.delivery import Tasks
+from app.drill_points import die_if_armed
 from app.main import app
-from app.tasks.drill import die_if_armed, drill, drill_poison
+from app.tasks.drill import drill, drill_poison
 
 
 class Work(BaseModel):

@@ -1,16 +1,16 @@
-"""The drill's own tasks, and ways to die at an exact point; copied into the copy's `app/tasks/`."""
+"""The drill's own tasks; copied into the copy's `app/tasks/`."""
 
 import asyncio
 import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from sqlalchemy import text
 
 from app.database import engine
 from app.delivery import TaskContext, ledger, must_happen
+from app.drill_points import die_if_armed
 
 IS_SQLITE = engine.dialect.name == "sqlite"
 NOW = (
@@ -18,15 +18,6 @@ NOW = (
     if IS_SQLITE
     else "extract(epoch FROM clock_timestamp())"
 )
-
-
-def die_if_armed(where: str) -> None:
-    """SIGKILL this process if the drill has armed the point `where`; each arming kills once."""
-    try:
-        Path(os.environ["DRILL_FOLDER"], f"{os.environ['DRILL_ROLE']}-{where}").unlink()
-    except (FileNotFoundError, KeyError):
-        return
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def _log_start(task: TaskContext) -> None:
