@@ -171,5 +171,5 @@ def lines_of_code(text: str) -> int:
 
 
 def test_comments_and_docstrings_are_no_lines_of_code() -> None:
-    text = '"""Why."""\n\n# Note.\n\ndef f():\n    """What.\n\n    More.\n    """\n    return """x\n"""\n'
+    text = '"""Why."""\n\n# Note.\n\ndef f():\n    """What.\n\n    """\n    return """x\n"""\n'
     assert lines_of_code(text) == 3
