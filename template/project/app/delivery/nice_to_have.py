@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
-THREADS = 4  # How many `def` tasks of a process run at a time.
+THREADS = 2  # How many `def` tasks of a process run at a time.
 
 outcomes = Counter(
     "nice_to_have_tasks", "Nice-to-have tasks that ended, by name and outcome.", ["name", "outcome"]
