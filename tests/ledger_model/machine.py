@@ -292,20 +292,19 @@ class Ledger(RuleBasedStateMachine):
         self.look(doing("claim", task=task_id))
 
     @precondition(lambda self: self.workers)
-    @rule(pick=PICK, deed=DEEDS, answer=ANSWERS, fault=MANY_FAULTS)
-    def work(self, pick: int, deed: Deed, answer: Answer, fault: Fault | None) -> None:
+    @rule(pick=PICK, deed=DEEDS, fault=MANY_FAULTS)
+    def work(self, pick: int, deed: Deed, fault: Fault | None) -> None:
         worker = self.workers[pick % len(self.workers)]
         fuse.reset(fault)
-        worker.answer = answer
         worker.go("body", deed)
         self._after_worker(worker)
-        self.look(doing("end", "publish", "record", task=worker.task_id, attempt=worker.attempt))
+        self.look(doing("end", "record", task=worker.task_id, attempt=worker.attempt))
 
     @precondition(lambda self: self.workers)
     @rule(pick=PICK, has_effect=st.booleans())
     def succeed(self, pick: int, has_effect: bool) -> None:
         deed = Deed(effect=has_effect, end="returns")
-        self.work(pick=pick, deed=deed, answer=Answer.ACCEPTED, fault=None)
+        self.work(pick=pick, deed=deed, fault=None)
 
     @precondition(lambda self: self.workers)
     @rule(pick=PICK, fault=FAULTS)

@@ -47,9 +47,12 @@ PLANTED = {
         "RENEW = _fenced(wake_at=_sooner)",
     ),
     "give_back resurrects the finished": Planted(
-        "where(t.id.in_(taken)).returning(t.id)\n    await query(statement.values(",
-        "where(t.id.in_(list(ids))).returning(t.id)\n"
-        "    await query(statement.values(status=Status.QUEUED, finished_at=None, ",
+        "async def give_back(ids: Iterable[UUID]) -> None:\n",
+        "async def give_back(ids: Iterable[UUID]) -> None:\n"
+        "    again = sa.update(tasks).where(t.id.in_(list(ids))).returning(t.id)\n"
+        "    again = again.values(status=Status.QUEUED, finished_at=None, published_at=None)\n"
+        "    await query(again.values(wake_at=from_now()))\n"
+        "    return\n",
     ),
     "attempts used up are ignored": Planted(
         "is_last = and_(interrupted, t.attempts >= t.max_attempts)",
