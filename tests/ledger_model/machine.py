@@ -274,6 +274,17 @@ class Ledger(RuleBasedStateMachine):
         if broker.waiting:
             self.deliver(pick=pick, will_repeat=False, fault=None)
 
+    @precondition(lambda self: self._is_anything_due() and not self.workers and not self.relays)
+    @rule(ends=st.booleans())
+    def deliver_before_the_refusal(self, ends: bool) -> None:
+        self.publish(parks=True, answer=Answer.ACCEPTED, fault=None)
+        if self.relays and self.relays[0].on_its_way:
+            self.answer_relay(pick=0, answer=Answer.UNCONFIRMED, fault=None)
+        if self.relays and broker.waiting:
+            self.deliver(pick=-1, will_repeat=False, fault=None)
+        if self.workers and ends:
+            self.succeed(pick=0, has_effect=True)
+
     @precondition(lambda self: bool(broker.carried) and len(self.workers) < MAX_WORKERS)
     @rule(pick=PICK, fault=FAULTS)
     def deliver_late(self, pick: int, fault: Fault | None) -> None:
