@@ -38,7 +38,7 @@ class Ours:
         self._number = number
         self._processes: list[Process] = []
         self._url = lab.database(project)
-        broker = lab.broker(project.variant.answers["broker"])
+        broker = lab.broker(project.variant.name)
         self.settings = {"DATABASE_URL": self._url, "BROKER_URL": broker.url, **stamps.settings}
         with self.running("worker", "relay"):  # Declares the queues.
             self._project.measure("enqueue", WARM_UP, **self.settings)
@@ -106,7 +106,7 @@ class Bare:
         self._stamps = stamps
         self._number = number
         self._module = project.variant.name.replace("-", "_")
-        broker = lab.broker(project.variant.answers["broker"])
+        broker = lab.broker(project.variant.name)
         self._settings = {"BROKER_URL": broker.url, **stamps.settings}
         worker = self.start_worker()  # Declares its queue.
         try:

@@ -150,7 +150,11 @@ class Lab:
         return url
 
     def _start_broker(self, name: str) -> Server:
-        server = {"redis": start_redis, "rabbitmq": start_rabbitmq}[name](self.folder)
+        """Start a broker of its own for a variant: engines declare the same queues differently."""
+        folder = self.folder / f"{name}-broker"
+        folder.mkdir()
+        start = {"redis": start_redis, "rabbitmq": start_rabbitmq}[VARIANTS[name].answers["broker"]]
+        server = start(folder)
         self.closing.callback(server.stop)
         return server
 

@@ -28,7 +28,7 @@ class Service:
         self._project = project
         self._number = lab.scale(600, 30)
         self._url = lab.database(project)
-        self._broker = lab.broker(project.variant.answers["broker"])
+        self._broker = lab.broker(project.variant.name)
         self._stamps = Stamps(lab.folder / "request.stamps", 1)
         self._stamps.clear()
         self._settings = {"DATABASE_URL": self._url, **self._stamps.settings}

@@ -50,7 +50,7 @@ def bench(lab: Lab) -> Result:
     stamps = Stamps(lab.folder / "start.stamps", number)
     for variant in lab.variants:
         project = lab.project(variant.name)
-        broker = lab.broker(variant.answers["broker"]).url
+        broker = lab.broker(variant.name).url
         settings = {"DATABASE_URL": lab.database(project), "BROKER_URL": broker}
         settings |= stamps.settings
         bare = Bare(lab, project, stamps, number)
