@@ -14,8 +14,9 @@ VERSIONS = ("celery", "kombu", "arq", "dramatiq", "redis", "pika", "asyncpg", "s
 RIVALS = ("procrastinate", "pgqueuer")
 WARM_UP = 64
 
-_ALONE = "its engine alone"
-_STREAM = "its engine alone, both from the first send"
+ALONE = "its engine alone"
+TWO_STATEMENTS = "its engine and two statements"
+STREAM = "its engine alone, both from the first send"
 
 # As the generated Procfile runs its own.
 _WORKERS = {
@@ -122,10 +123,10 @@ class Bare:
         sent: list[float] = measure(command, self._project.folder, environment)
         return sent
 
-    def start_worker(self) -> Process:
+    def start_worker(self, **settings: str) -> Process:
         """Start its worker."""
         command = _WORKERS[self._project.engine].format(self._module)
-        return self._project.start_command(command, "bare", **self._settings)
+        return self._project.start_command(command, "bare", **self._settings, **settings)
 
     def warm_up(self, worker: Process) -> None:
         """Let the worker run a few tasks."""
@@ -134,11 +135,14 @@ class Bare:
         time.sleep(0.5)  # All that were published until now have run.
         self._stamps.clear()
 
-    def backlog(self) -> float:
-        """Return the tasks a second while a worker runs what waits in the broker."""
+    def backlog(self, database: str = "") -> float:
+        """Return the tasks a second while a worker runs what waits in the broker.
+
+        With a database each of them is claimed and finished there, by two statements.
+        """
         self._stamps.clear()
         self.publish(self._number)
-        worker = self.start_worker()
+        worker = self.start_worker(**({"BENCH_TWO_STATEMENTS": database} if database else {}))
         try:
             return rate(self._stamps.wait(worker.check))
         finally:
@@ -187,18 +191,16 @@ class Rival:
         run(command, self._lab.folder, self._environment)
 
 
-def measure_ceiling(lab: Lab, project: Project, url: str, number: int, connections: int) -> float:
-    """Return how many tasks a second bare SQL claims and finishes."""
-    fill = f"""
+def fill(lab: Lab, url: str, number: int) -> None:
+    """Put so many waiting tasks into a ledger, in the place of all that it holds."""
+    insert = f"""
         INSERT INTO tasks (id, name, arguments, status, queue, priority, attempts, max_attempts,
             created_at, published_at, wake_at)
         SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, 'trivial',
             '{{"index":0}}', 'queued', 'default', 0, 0, 5, now(), now(), now() + interval '1 h'
         FROM generate_series(1, {number}) AS i
     """
-    lab.postgresql.query(url, "TRUNCATE tasks", fill, "CHECKPOINT")
-    answer: float = project.measure("ceiling", url, connections)
-    return answer
+    lab.postgresql.query(url, "TRUNCATE tasks", insert, "CHECKPOINT")
 
 
 def bench(lab: Lab) -> Result:
@@ -211,20 +213,21 @@ def bench(lab: Lab) -> Result:
     bare = {name: Bare(lab, project, stamps, number) for name, project in projects.items()}
     rivals = {name: Rival(lab, name, stamps, number) for name in RIVALS}
     some_project = next(iter(projects.values()))
-    ceiling_url = lab.database(some_project)
+    url = lab.database(some_project)
     rows = {variant.name: _rows(result, variant) for variant in lab.variants}
     for _ in range(lab.scale.repetitions):
         rates = {name: rival.backlog() for name, rival in rivals.items()}
         for connections in sorted({_CONNECTIONS[p.engine] for p in projects.values()}):
-            rates[_bare_sql(connections)] = measure_ceiling(
-                lab, some_project, ceiling_url, number, connections
-            )
+            fill(lab, url, number)
+            rates[_bare_sql(connections)] = some_project.measure("ceiling", url, connections)
         for variant in projects:
-            rates[_ALONE] = bare[variant].backlog()
+            rates[ALONE] = bare[variant].backlog()
             rate_of_ours = ours[variant].backlog()
-            rates[_STREAM] = bare[variant].stream()
+            rates[STREAM] = bare[variant].stream()
+            fill(lab, url, number)
+            rates[TWO_STATEMENTS] = bare[variant].backlog(url)
             for against, row in rows[variant].items():
-                is_stream = against == _STREAM
+                is_stream = against == STREAM
                 row.figures.append(ours[variant].stream() if is_stream else rate_of_ours)
                 row.references += [rates[against]] if against in rates else []
     environments = [project.versions() for project in projects.values()]
@@ -240,8 +243,9 @@ def _bare_sql(connections: int) -> str:
 def _rows(result: Result, variant: Variant) -> dict[str, Row]:
     engine = variant.answers["engine"]
     goals = {
-        _ALONE: _GOALS[engine],
-        _STREAM: None,
+        ALONE: _GOALS[engine],
+        STREAM: None,
+        TWO_STATEMENTS: None,
         **dict.fromkeys(RIVALS, Goal(at_least=1)),
         _bare_sql(_CONNECTIONS[engine]): None,
     }

@@ -10,8 +10,9 @@ from benchmarks.lab import Lab, Project, run_load
 from benchmarks.stamps import Stamps
 from generator.variants import Variant
 
-PLAIN, TASK = "/row", "/row-and-task"
+PLAIN, TWO_ROWS, TASK = "/row", "/two-rows", "/row-and-task"
 THREAD, LOOP = "/row-and-engine-in-thread", "/row-and-engine-on-loop"
+WITHOUT = "the same without"
 METRICS = {"median": "ms", "p99": "ms", "throughput": "requests/s"}
 
 _WITH_TASK = {"median": Goal(at_most=1.3), "p99": None, "throughput": Goal(at_least=1 / 1.3)}
@@ -53,7 +54,7 @@ class Service:
                 self._stamps.wait_for(0)
             relay = self._project.start("relay", **self._settings, BROKER_URL=through)
             stack.callback(relay.stop)
-            for path in (PLAIN, TASK):
+            for path in (PLAIN, TWO_ROWS, TASK):
                 self.measure(path)
             yield
 
@@ -95,7 +96,8 @@ def _bench_variant(lab: Lab, result: Result, variant: Variant, service: Service)
             enter()
             if state == "up":
                 time.sleep(1.5)  # The relay publishes again a second after it could not.
-            for path in (PLAIN, TASK, *direct):
+            without = [PLAIN, TWO_ROWS] if state == "up" else []
+            for path in (*without, TASK, *direct):
                 seconds = 0 if path not in direct or state == "up" else lab.scale(4, 2)
                 taken.setdefault((state, path), []).append(service.measure(path, seconds))
         service.proxy.accept()
@@ -119,7 +121,8 @@ def _bench_variant(lab: Lab, result: Result, variant: Variant, service: Service)
             for metric, unit in METRICS.items()
         ]
 
-    compare("with a task", ("up", TASK), "the same without", ("up", PLAIN), _WITH_TASK)
+    compare("with a task", ("up", TASK), WITHOUT, ("up", PLAIN), _WITH_TASK)
+    compare("with a second row", ("up", TWO_ROWS), WITHOUT, ("up", PLAIN), {})
     for state in ("refusing", "hanging"):
         compare(f"broker {state}", (state, TASK), "broker up", ("up", TASK), _BROKER_AWAY)
     for path in direct:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from fastapi import HTTPException
+from sqlalchemy import insert
 
 from app.database import Session
 from app.delivery import Tasks
@@ -30,6 +31,14 @@ def _add_row(session: Session) -> None:
 async def row(session: Session) -> dict[str, float]:
     """Write one row."""
     _add_row(session)
+    return {"at": time.time()}
+
+
+@app.post("/two-rows", status_code=202)
+async def two_rows(session: Session) -> dict[str, float]:
+    """Write two rows, as what enqueues has to."""
+    _add_row(session)
+    await session.execute(insert(Order).values(email="ada@example.com", amount=Decimal("12.50")))
     return {"at": time.time()}
 
 

@@ -9,17 +9,8 @@ from uuid import UUID
 
 import asyncpg
 
-CLAIM = """
-    UPDATE tasks SET status = 'running', attempts = attempts + 1, started_at = now(),
-        wake_at = now() + interval '30 s'
-    WHERE id = $1 AND status = 'queued' AND (published_at IS NOT NULL OR wake_at <= now())
-    RETURNING id, name, arguments, attempts, max_attempts
-"""
-FINISH = """
-    UPDATE tasks SET status = 'succeeded', result = 'null', error = NULL, finished_at = now(),
-        wake_at = NULL
-    WHERE id = $1 AND status = 'running' AND attempts = $2 RETURNING id
-"""
+from two_statements import CLAIM, FINISH
+
 PROCESSES = 2
 
 

@@ -5,9 +5,11 @@ from typing import Any
 
 import dramatiq
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
+from dramatiq.middleware import AsyncIO
 
 from publishing import main
 from stamps import stamp
+from two_statements import URL, claim_and_finish
 
 broker = RabbitmqBroker(url=os.environ["BROKER_URL"], confirm_delivery=True)
 _parameters: Any = broker.parameters
@@ -15,15 +17,27 @@ _parameters.socket_timeout = _parameters.stack_timeout = 1
 _parameters.connection_attempts = 1
 
 
-@dramatiq.actor(actor_name="reference", queue_name="reference", broker=broker)
 def trivial(index: int) -> None:
     """Note the time."""
     stamp(index)
 
 
+async def recorded(index: int) -> None:
+    """Note the time of a task that is in the ledger."""
+    await claim_and_finish(index)
+    stamp(index)
+
+
+if URL:
+    broker.add_middleware(AsyncIO())
+actor = dramatiq.actor(
+    recorded if URL else trivial, actor_name="reference", queue_name="reference", broker=broker
+)
+
+
 def publish(index: int) -> None:
     """Enqueue one task."""
-    trivial.send(index)
+    actor.send(index)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ import os
 import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import AsyncIO
 
 from publishing import main
 from stamps import stamp
+from two_statements import URL, claim_and_finish
 
 broker = RedisBroker(
     client=redis.Redis.from_url(
@@ -18,15 +20,27 @@ broker = RedisBroker(
 )
 
 
-@dramatiq.actor(actor_name="reference", queue_name="reference", broker=broker)
 def trivial(index: int) -> None:
     """Note the time."""
     stamp(index)
 
 
+async def recorded(index: int) -> None:
+    """Note the time of a task that is in the ledger."""
+    await claim_and_finish(index)
+    stamp(index)
+
+
+if URL:
+    broker.add_middleware(AsyncIO())
+actor = dramatiq.actor(
+    recorded if URL else trivial, actor_name="reference", queue_name="reference", broker=broker
+)
+
+
 def publish(index: int) -> None:
     """Enqueue one task."""
-    trivial.send(index)
+    actor.send(index)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,10 @@ class Servers:
     broker: OwnServer | None
 
 
+class NotRunAgainError(Exception):
+    """What a fault waited for did not happen: the rest of it would show no more."""
+
+
 class Run:
     """A running service and what a fault can do to it."""
 
@@ -138,8 +142,10 @@ class Run:
         """Send the load meanwhile, at the rate asked for, or slower to make it last `seconds`."""
         tasks = tasks or self.order.tasks or 1000
         self.traffic.begin(tasks, max(seconds, tasks / self.order.rate))
-        yield
-        self.traffic.wait()
+        try:
+            yield
+        finally:
+            self.traffic.wait()
 
     def wait_until_sent(self, share: float) -> None:
         """Wait until this share of the load is accepted."""
@@ -153,8 +159,10 @@ class Run:
         self.say(what)
         begun = time.time()
         self.moments.append(begun)
-        yield
-        self.windows.append((begun, time.time()))
+        try:
+            yield
+        finally:
+            self.windows.append((begun, time.time()))
 
     def start_long_tasks(
         self, number: int = LONG_TASKS, seconds: float = LONG_SECONDS
@@ -209,12 +217,17 @@ class Run:
             self.wait_until_running_again()
 
     def wait_until_running_again(self) -> None:
-        """Wait, not for ever, until each task that runs now was started again or has ended."""
+        """Wait until each task that runs now was started again or has ended.
+
+        Raises NotRunAgainError if that takes far longer than what is promised.
+        """
         self.say("waiting for the interrupted tasks")
         query = "SELECT id, attempts FROM tasks WHERE status = 'running'"
         interrupted = {UUID(str(row[0])): row[1] for row in self._rows_when_possible(query)}
         deadline = time.monotonic() + 3 * self.order.lease + 20
-        while interrupted and time.monotonic() < deadline:
+        while interrupted:
+            if time.monotonic() > deadline:
+                raise NotRunAgainError
             query = "SELECT id FROM tasks WHERE finished_at IS NULL"
             unended = {UUID(str(row[0])) for row in self._rows_when_possible(query)}
             starts = started(self.books)
