@@ -43,3 +43,23 @@ def test_waiting_backlog_is_not_published_again(service: Service) -> None:
     assert again == published
     service.worker.start()
     assert service.wait_until_finished(within=30) == {"succeeded": 51}
+
+
+def test_task_replayed_while_the_relay_prunes_is_kept(service: Service) -> None:
+    service.relay.stop()
+    pruned, replayed = (service.enqueue("probe", options={"delay": "P1D"}) for _ in range(2))
+    service.database.run(
+        "UPDATE tasks SET status = 'cancelled', wake_at = NULL,"
+        " finished_at = now() - interval '1 year'"
+    )
+    replay = "UPDATE tasks SET status = 'queued', wake_at = now(), finished_at = NULL"
+    with service.database.uncommitted(f"{replay} WHERE id = :id", id=replayed):
+        service.relay.start()
+        remaining = "SELECT count(*) FROM tasks WHERE id = :id"
+        eventually(
+            lambda: not service.database.value(remaining, id=pruned),
+            within=20,
+            what="the relay prunes what nobody replays",
+        )
+    assert service.wait_until_finished(within=30) == {"succeeded": 1}
+    assert service.effects([replayed]) == {replayed: 1}

@@ -1,11 +1,12 @@
 """The tests' own view of the database, not through the project's code, which may be at fault."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Row, make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 
 class Database:
@@ -43,6 +44,26 @@ class Database:
                     await connection.execute(text(statement))
 
         self._runner.run(run())
+
+    @contextlib.contextmanager
+    def uncommitted(self, statement: str, **parameters: object) -> Iterator[None]:
+        """Run a statement now, and commit it only at the end."""
+
+        async def begin() -> AsyncConnection:
+            connection = await self._engine.connect()
+            await connection.execution_options(isolation_level="READ COMMITTED")
+            await connection.execute(text(statement), parameters)
+            return connection
+
+        async def commit(connection: AsyncConnection) -> None:
+            await connection.commit()
+            await connection.close()
+
+        connection = self._runner.run(begin())
+        try:
+            yield
+        finally:
+            self._runner.run(commit(connection))
 
     def close(self) -> None:
         """Close the connections."""
