@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import (
+    backlog,
     end_to_end,
     figures,
     generation,
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[Lab], Result]] = {
     "end_to_end": end_to_end.bench,
     "request": request.bench,
     "growth": growth.bench,
+    "backlog": backlog.bench,
     "start": start.bench,
     "generation": generation.bench,
     "nice_to_have": nice_to_have.bench,

@@ -60,6 +60,15 @@ class Process:
         if self._process.poll() is not None:
             raise Failed(f"{self._process.args!r} has exited:\n{self.log_end()}")
 
+    def processor_seconds(self) -> float:
+        """Return how long it has kept a processor busy."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            raise Failed("only Linux says how busy a process is") from None
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def log_end(self) -> str:
         """Return the end of what it wrote."""
         return self.log.read_text(errors="replace")[-_LOG_CHARACTERS:]

@@ -1,0 +1,36 @@
+"""The least that a ledger in PostgreSQL asks for: a statement to claim each task, one to end it.
+
+Without a lease renewed, an error kept, a session fenced or an argument validated.
+"""
+
+import os
+from uuid import UUID
+
+import asyncpg
+
+CLAIM = """
+    UPDATE tasks SET status = 'running', attempts = attempts + 1, started_at = now(),
+        wake_at = now() + interval '30 s'
+    WHERE id = $1 AND status = 'queued' AND (published_at IS NOT NULL OR wake_at <= now())
+    RETURNING id, name, arguments, attempts, max_attempts
+"""
+FINISH = """
+    UPDATE tasks SET status = 'succeeded', result = 'null', error = NULL, finished_at = now(),
+        wake_at = NULL
+    WHERE id = $1 AND status = 'running' AND attempts = $2 RETURNING id
+"""
+URL = os.environ.get("BENCH_TWO_STATEMENTS")  # The database, if each task is to pass through it.
+
+_FIRST_ID = int(UUID("00000000-0000-7000-8000-000000000000"))
+_idle: list[asyncpg.Connection] = []  # Of this process: as many as tasks run at a time.
+
+
+async def claim_and_finish(index: int) -> None:
+    """Pass the task of this number through the ledger, if there is one."""
+    if URL is None:
+        return
+    connection = _idle.pop() if _idle else await asyncpg.connect(URL)
+    task_id = UUID(int=_FIRST_ID + index + 1)
+    row = await connection.fetchrow(CLAIM, task_id)  # Prepared once: asyncpg keeps statements.
+    await connection.fetchrow(FINISH, task_id, row["attempts"])
+    _idle.append(connection)
