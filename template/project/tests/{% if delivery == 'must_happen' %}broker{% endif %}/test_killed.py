@@ -95,6 +95,20 @@ def test_frozen_worker_comes_back_after_another_took_over(service: Service) -> N
     assert service.effects([task]) == {task: 1}
 
 
+def test_worker_frozen_in_its_commit(service: Service) -> None:
+    workers = [service.worker, service.run_extra("worker")]
+    task = service.enqueue("probe_freezing")
+    service.wait_until_started(task, attempt=2, within=LEASE_SECONDS + RERUN_SECONDS)
+    service.wait_for(task)
+    for worker in workers:
+        worker.resume()
+    eventually(
+        lambda: service.open_transactions() == 0, within=20, what="the first attempt has ended"
+    )
+    assert service.task(task)["attempts"] == 2
+    assert service.effects([task]) == {task: 1}
+
+
 def test_500_tasks_while_the_worker_is_killed_every_two_seconds(service: Service) -> None:
     # The default lease. A short one would end while the kills go on, and a worker that spends its
     # two seconds on starting could not keep the promise.

@@ -5,7 +5,7 @@ import os
 import signal
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from app.database import engine
 from app.delivery import TaskContext, must_happen
@@ -61,6 +61,16 @@ async def probe_poison(task: TaskContext) -> None:
     """Kill the process that runs this, at every attempt."""
     await _log_start(task)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@must_happen(max_attempts=20, retry_delay=0.2)
+async def probe_freezing(task: TaskContext) -> None:
+    """Freeze the process that runs this, once, when the task has ended but is not committed."""
+    await _log_start(task)
+    await probe_effect(task)
+    if task.attempt == 1:
+        session = task.session.sync_session
+        event.listen(session, "before_commit", lambda _: signal.raise_signal(signal.SIGSTOP))
 
 
 @must_happen(max_attempts=20, retry_delay=0.2)
