@@ -20,9 +20,11 @@ and counts. This page is written by that command; do not edit it.
 A promise is broken when a task is lost (answered with 2xx but not recorded, or recorded and never
 ended), when a good task fails or a poisonous one does not, when a database effect is missing or
 doubled, when an interrupted task runs again later than the lease (two leases, if its worker is
-frozen and keeps its connections) and five seconds, when the API answers with an error although
-neither it nor the database was touched, or when, without a broker, p99 of its responses is more
-than 1.5 times what it was (and 20 ms, for the machine's own noise; judged from 100 requests).
+frozen and keeps its connections) and five seconds (not judged where interruptions overlap or the
+database is away: worker-killed-busy, poison, api-killed, database-restarted, everything), when the
+API answers with an error although neither it nor the database was touched, or when, without a
+broker, p99 of its responses is more than 1.5 times what it was (and 20 ms, for the machine's own
+noise; judged from 100 requests).
 """
 
 COMPARISON = """\
