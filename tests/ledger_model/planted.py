@@ -74,7 +74,8 @@ PLANTED = {
         "is_old = t.created_at <= from_now(-settings.retention_days * 86_400)",
     ),
     "success in a transaction of its own": Planted(
-        '    if await session.scalar(SUCCEED.statement, {"task_id": claim.id, **mark}) is None:\n'
+        "    if await session.scalar(_succeed_in_session,"
+        ' {"task_id": claim.id, **mark}) is None:\n'
         "        return False\n    await session.commit()",
         "    await session.commit()\n    if await SUCCEED.run(claim.id, **mark) is None:\n"
         "        return False",
