@@ -8,7 +8,6 @@ from benchmarks.end_to_end import WARM_UP, Ours
 from benchmarks.figures import Goal, Result
 from benchmarks.growth import Size
 from benchmarks.lab import Lab
-from benchmarks.processes import eventually
 from benchmarks.stamps import Stamps
 from generator.variants import Variant
 
@@ -30,7 +29,7 @@ def bench(lab: Lab) -> Result:
             lab.postgresql.query(url, "TRUNCATE tasks", Size(number, "due").statement)
             relays[name] = project.start("relay", **ours[name].settings)
             stack.callback(relays[name].stop)
-            _wait_until_published(lab, url)
+            ours[name].wait_until_published(within=600)
 
         def watch(variant: Variant) -> tuple[int, float]:
             relay = relays[variant.name]
@@ -47,8 +46,3 @@ def bench(lab: Lab) -> Result:
         result.add(f"{name}, its relay", "", "% of a core", [100 * share], goal=RELAY)
     result.versions = lab.postgresql.version
     return result
-
-
-def _wait_until_published(lab: Lab, url: str) -> None:
-    query = "SELECT count(*) FROM tasks WHERE published_at IS NULL"
-    eventually(lambda: not lab.postgresql.number(url, query), "all are published", within=600)

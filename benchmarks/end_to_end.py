@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.figures import Goal, Result, Row
+from benchmarks.growth import Size
 from benchmarks.lab import REFERENCES, Lab, Project, installed, merged
 from benchmarks.processes import Failed, Process, eventually, measure, run
 from benchmarks.stamps import Stamps, rate
@@ -63,9 +64,15 @@ class Ours:
         self._clear()
         with self.running("relay"):
             self._project.measure("enqueue", self._number, **self.settings)
-            eventually(lambda: not self._count("published_at IS NULL"), "all are published")
+            self.wait_until_published()
             with self.running("worker"):
                 return rate(self._finish())
+
+    def wait_until_published(self, within: float = 60) -> None:
+        """Wait until the relay has handed all tasks to the broker."""
+        eventually(
+            lambda: not self._count("published_at IS NULL"), "all are published", within=within
+        )
 
     def stream(self) -> float:
         """Return the tasks a second from their commit, through the relay, to the last success."""
@@ -193,13 +200,7 @@ class Rival:
 
 def fill(lab: Lab, url: str, number: int) -> None:
     """Put so many waiting tasks into a ledger, in the place of all that it holds."""
-    insert = f"""
-        INSERT INTO tasks (id, name, arguments, status, queue, priority, attempts, max_attempts,
-            created_at, published_at, wake_at)
-        SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, 'trivial',
-            '{{"index":0}}', 'queued', 'default', 0, 0, 5, now(), now(), now() + interval '1 h'
-        FROM generate_series(1, {number}) AS i
-    """
+    insert = Size(number, "published").statement
     lab.postgresql.query(url, "TRUNCATE tasks", insert, "CHECKPOINT")
 
 

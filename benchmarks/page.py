@@ -4,11 +4,13 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 from benchmarks.chart import bars
 from benchmarks.end_to_end import ALONE, STREAM, TWO_STATEMENTS
-from benchmarks.figures import Result, Row, Spread, short, spread
+from benchmarks.figures import Result, Row, Spread, short
 from benchmarks.request import WITHOUT
 from benchmarks.suite import PROCESSORS
 
@@ -80,14 +82,6 @@ def _rates(rows: Sequence[Row], against: str) -> str:
     return f"tasks/s, {against}: {', '.join(rates)}"
 
 
-def _least_ledger(rows: Sequence[Row]) -> str:
-    return _rates(rows, TWO_STATEMENTS)
-
-
-def _no_ledger(rows: Sequence[Row]) -> str:
-    return _rates(rows, ALONE)
-
-
 def _two_statements(rows: Sequence[Row]) -> str:
     """How much of its rate an engine keeps with the least that a ledger asks for."""
     alone = {row.what: row.references for row in rows if row.against == ALONE}
@@ -95,9 +89,7 @@ def _two_statements(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.against == TWO_STATEMENTS:
             pairs = zip(row.references, alone[row.what], strict=True)
-            kept.append(
-                f"{row.what} {short(spread([least / bare for least, bare in pairs]).median)}"
-            )
+            kept.append(f"{row.what} {short(median(least / bare for least, bare in pairs))}")
     return f"the engine and two statements a task, nothing else: {', '.join(kept)}"
 
 
@@ -138,7 +130,7 @@ REQUIREMENTS = (
         "Dramatiq: at least 1,800 tasks a second",
         "end_to_end",
         lambda row: row.against == "1,800 a second",
-        limit=_least_ledger,
+        limit=partial(_rates, against=TWO_STATEMENTS),
     ),
     Requirement(
         "ahead of procrastinate on three variants",
@@ -151,7 +143,7 @@ REQUIREMENTS = (
         "end_to_end",
         lambda row: row.against == "pgqueuer",
         at_least=3,
-        limit=_no_ledger,
+        limit=partial(_rates, against=ALONE),
     ),
     Requirement(
         "with a task at most 1.3 times the same request without",

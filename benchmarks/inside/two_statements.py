@@ -3,7 +3,9 @@
 Without a lease renewed, an error kept, a session fenced or an argument validated.
 """
 
+import asyncio
 import os
+from functools import cache
 from uuid import UUID
 
 import asyncpg
@@ -34,3 +36,14 @@ async def claim_and_finish(index: int) -> None:
     row = await connection.fetchrow(CLAIM, task_id)  # Prepared once: asyncpg keeps statements.
     await connection.fetchrow(FINISH, task_id, row["attempts"])
     _idle.append(connection)
+
+
+@cache
+def _runner() -> asyncio.Runner:
+    return asyncio.Runner()
+
+
+def claim_and_finish_in_process(index: int) -> None:
+    """Do the same where no event loop runs."""
+    if URL:
+        _runner().run(claim_and_finish(index))

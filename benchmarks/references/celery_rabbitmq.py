@@ -1,15 +1,13 @@
 """Celery on RabbitMQ without a ledger, at its safest settings."""
 
-import asyncio
 import os
-from functools import cache
 
 from celery import Celery
 from kombu import Queue
 
 from publishing import main
 from stamps import stamp
-from two_statements import URL, claim_and_finish
+from two_statements import claim_and_finish_in_process
 
 app = Celery("reference", broker=os.environ["BROKER_URL"], set_as_current=False)
 app.conf.update(
@@ -32,16 +30,10 @@ app.conf.update(
 )
 
 
-@cache
-def _runner() -> asyncio.Runner:
-    return asyncio.Runner()
-
-
 @app.task(name="reference")
 def trivial(index: int) -> None:
     """Note the time."""
-    if URL:
-        _runner().run(claim_and_finish(index))
+    claim_and_finish_in_process(index)
     stamp(index)
 
 
