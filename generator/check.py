@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from generator import types_cache
 from generator.commands import Outcome, run, uv
 from generator.refusal import Refusal
 from generator.rendering import render
@@ -117,6 +118,8 @@ class Check:
             return self._render(variant, project)
         if step is Step.INSTALL:
             return self._install(project)
+        if step is Step.TYPES:
+            return self._judge_types(project)
         if step in {Step.BARE, Step.BROKER}:
             return _run_tests(step, project)
         return _result(step, _run_tool(step, project))
@@ -144,6 +147,13 @@ class Check:
             if not outcome.ok:
                 break
         return Result(Step.INSTALL, outcome.ok, seconds, outcome.output)
+
+    def _judge_types(self, project: Path) -> Result:
+        types_cache.lend(self.template, project)
+        result = _result(Step.TYPES, _run_tool(Step.TYPES, project))
+        if result.ok:
+            types_cache.keep(self.template, project)
+        return result
 
 
 def _run_tool(step: Step, project: Path, *options: str) -> Outcome:

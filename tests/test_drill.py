@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from generator import types_cache
 from generator.commands import run, uv
 from generator.drill import page, picture, report
 from generator.drill.faults import FAULTS
@@ -109,6 +110,7 @@ def test_the_part_inside_is_typed(name: str, tmp_path: Path) -> None:
     # To the project's mypy, Celery's decorators have no types.
     code = ["--allow-untyped-decorators", "services"] if target.reference else ["app"]
 
+    types_cache.lend(ROOT, tmp_path / "copy")
     outcome = run(uv("run", "--no-sync", "mypy", *code, "musthappen_drill"), tmp_path / "copy")
 
     assert outcome.ok, outcome.output

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from generator import types_cache
 from generator.variants import VARIANTS, Variant
+from tests.conftest import ROOT
 from tests.living import give_up_promises, live_in, losses, lost_promises, promise
 from tests.releases import Template, commit, conflicts, differences, git, switch_to, tree, without
 from tests.serving import check, install
@@ -39,7 +41,9 @@ def pass_all(project: Path, *tests: str) -> None:
     install(project)
     check(project, "ruff", "check")
     check(project, "ruff", "format", "--check")
+    types_cache.lend(ROOT, project)
     check(project, "mypy")
+    types_cache.keep(ROOT, project)
     for each in tests:
         check(project, "pytest", *(path for path in each.split() if (project / path).exists()))
     commit(project, "Lock")

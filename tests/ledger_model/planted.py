@@ -32,8 +32,8 @@ PLANTED = {
         "t.status == Status.QUEUED, _may_start)", "t.status == Status.QUEUED)"
     ),
     "relay forgets wake_at": Planted(
-        "wake_at=case((is_last, sa.null()), else_=from_now(seconds))",
-        "wake_at=case((is_last, sa.null()), else_=t.wake_at)",
+        "wake_at=case((_is_last, sa.null()), else_=from_now(_delay))",
+        "wake_at=case((_is_last, sa.null()), else_=t.wake_at)",
     ),
     "heartbeat revives a finished task": Planted(
         "RENEW = _fenced(wake_at=_lease_end)",
@@ -55,8 +55,8 @@ PLANTED = {
         "    return\n",
     ),
     "attempts used up are ignored": Planted(
-        "is_last = and_(interrupted, t.attempts >= t.max_attempts)",
-        "is_last = and_(interrupted, t.attempts < 0)",
+        "_is_last = and_(_interrupted, t.attempts >= t.max_attempts)",
+        "_is_last = and_(_interrupted, t.attempts < 0)",
     ),
     "lost without regard to age": Planted(
         "oldest = select(t.id).where(_is_published, t.queue == queue, is_old)",
