@@ -68,6 +68,21 @@ def test_a_defect_is_noticed(
     assert checked.stderr == ""
 
 
+def test_what_mypy_knows_of_another_project_hides_no_defect(
+    template: Path, musthappen: Command
+) -> None:
+    arguments = ("check", "nice-to-have", f"--template={template}", "--step=types")
+    assert musthappen(*arguments).returncode == 0
+    assert (template / ".mypy_cache/projects").is_dir()
+
+    module = template / "template/project/app/tasks/signups.py"
+    module.write_text(f'{module.read_text()}\nnumber: int = "one"\n')
+    checked = musthappen(*arguments)
+
+    assert checked.returncode == 1
+    assert "app/tasks/signups.py" in checked.stdout
+
+
 def test_a_check_can_keep_what_it_rendered(musthappen: Command, tmp_path: Path) -> None:
     checked = musthappen("check", "nice-to-have", "--step=lint", "--keep=kept")
 
