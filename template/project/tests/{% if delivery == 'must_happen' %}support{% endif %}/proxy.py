@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -20,7 +21,11 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._listener: asyncio.Server | None = None
         threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True).start()
-        self.port = 0
+        # Bound for good, not listening: while the proxy refuses, nobody else takes its port.
+        self._place = socket.socket()
+        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._place.bind(("127.0.0.1", 0))
+        self.port: int = self._place.getsockname()[1]
         self.accept()
 
     def accept(self) -> None:
@@ -41,8 +46,9 @@ class Proxy:
     async def _accept(self) -> None:
         self._flowing.set()
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._connect, "127.0.0.1", self.port)
-            self.port = self._listener.sockets[0].getsockname()[1]
+            self._listener = await asyncio.start_server(
+                self._connect, "127.0.0.1", self.port, reuse_port=True
+            )
 
     async def _hang(self) -> None:
         await self._accept()
