@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pwd
+import secrets
 import signal
 import socket
 import subprocess
@@ -129,9 +130,12 @@ def eventually(look: Callable[[], Seen], what: str, *, within: float = 60) -> Se
 
 def free_port() -> int:
     """Return a TCP port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+    while True:
+        # Below the ports that systems give to outgoing connections: one of those would be gone when
+        # what listened there has been killed and comes back.
+        port = 20_000 + secrets.randbelow(12_768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def answers(port: int, question: bytes, answer: bytes) -> bool:

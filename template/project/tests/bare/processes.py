@@ -1,6 +1,8 @@
 """The service as a process of its own, because what a signal does to it cannot be imitated."""
 
+import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -34,12 +36,21 @@ def run(*command: str, folder: Path, **settings: str) -> subprocess.CompletedPro
     )
 
 
+def free_port() -> int:
+    """Return a TCP port that nothing listens on."""
+    while True:
+        # Below the ports that systems give to outgoing connections: one of those would be gone when
+        # what listened there has been killed and comes back.
+        port = 20_000 + secrets.randbelow(12_768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 class Service:
     """The `api` line of the `Procfile`, run in a folder without a `.env`."""
 
     def __init__(self, folder: Path, application: str, **settings: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
+        port = free_port()
         self._folder = folder
         self._settings = {"PORT": str(port), **settings}
         self._log = folder / "api.log"

@@ -4,8 +4,10 @@ Each server comes from a URL in the environment, from a program on this machine,
 among the development dependencies, in this order.
 """
 
+import contextlib
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -179,9 +181,12 @@ def program_in_wheel(distribution: str, name: str) -> Path | None:
 
 def free_port() -> int:
     """A TCP port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+    while True:
+        # Below the ports that systems give to outgoing connections: one of those would be gone when
+        # what listened there has been killed and comes back.
+        port = 20_000 + secrets.randbelow(12_768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def accepts_connections(port: int, host: str = "127.0.0.1") -> bool:
