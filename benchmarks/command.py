@@ -94,7 +94,9 @@ def _run(name: str, lab: Lab) -> Result:
         raise Refusal(f"{name} cannot be measured: a program that it needs failed") from reason
     result.load_before = load
     result.seconds = time.monotonic() - began
-    result.quick, result.repetitions = lab.scale.quick, lab.scale.repetitions
+    result.quick = lab.scale.quick
+    # Some are measured once, however many repetitions are asked for.
+    result.repetitions = max(len(row.figures) for row in result.rows)
     result.versions = {"Python": platform.python_version(), **result.versions}
     return result
 
