@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from app.database import engine as database
 from app.delivery import TaskContext, execution, must_happen, relay
-from app.delivery.ledger import Message
+from app.delivery.ledger import Claim, Message
 
 from .faults import Fault, Unreachable, fuse
 
@@ -113,15 +113,15 @@ _actor: ContextVar[Actor | None] = ContextVar("_actor", default=None)
 
 
 class Worker(Actor):
-    """Executes one message; its body and its heart beat only by order."""
+    """Executes one message, or what was claimed; its body and its heart beat only by order."""
 
     needed = frozenset({"heart", "body"})
 
-    def __init__(self, task_id: UUID) -> None:
+    def __init__(self, task_id: UUID, claim: Claim | None = None) -> None:
         self.task_id = task_id
-        self.attempt = 0
+        self.attempt = claim.attempt if claim else 0
         self._body: asyncio.Task[Any] | None = None
-        super().__init__(lambda: execution.execute(task_id))
+        super().__init__(lambda: execution.run(claim) if claim else execution.execute(task_id))
 
     def bury(self) -> None:
         """After a death in the middle: let nothing of it go on."""

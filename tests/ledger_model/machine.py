@@ -290,17 +290,33 @@ class Ledger(RuleBasedStateMachine):
     def deliver_late(self, pick: int, fault: Fault | None) -> None:
         self._execute(broker.carried[pick % len(broker.carried)].id, fault)
 
+    @precondition(lambda self: self._is_anything_due() and len(self.workers) < MAX_WORKERS)
+    @rule(fault=FAULTS)
+    def claim_due(self, fault: Fault | None) -> None:
+        claims: list[ledger.Claim] = []
+
+        async def claim() -> None:
+            claims.extend(await ledger.claim_due(MAX_WORKERS - len(self.workers)))
+
+        act(claim(), fault)
+        self.look(doing("take"))
+        for claimed in claims:
+            self._start(Worker(claimed.id, claimed))
+            self.look(doing("end", task=claimed.id, attempt=claimed.attempt))
+
     def _execute(self, task_id: UUID, fault: Fault | None) -> None:
         fuse.reset(fault)
-        worker = Worker(task_id)
+        self._start(Worker(task_id))
+        self.look(doing("claim", task=task_id))
+
+    def _start(self, worker: Worker) -> None:
         worker.start()
         self.workers.append(worker)
         self._after_worker(worker)
         if not worker.is_over:
-            if (task_id, worker.attempt) in self.claims:
-                self._break(f"two workers have attempt {worker.attempt} of {task_id}")
-            self.claims.add((task_id, worker.attempt))
-        self.look(doing("claim", task=task_id))
+            if (worker.task_id, worker.attempt) in self.claims:
+                self._break(f"two workers have attempt {worker.attempt} of {worker.task_id}")
+            self.claims.add((worker.task_id, worker.attempt))
 
     @precondition(lambda self: self.workers)
     @rule(pick=PICK, deed=DEEDS, fault=MANY_FAULTS)
@@ -565,14 +581,17 @@ def _may_move(  # noqa: PLR0911 - one for each pair of states
     }
     stays = (new.attempts, new.max_attempts) == (old.attempts, old.max_attempts)
     is_let_go = (_holds(act, old) and "end" in act.what) or (
-        "publish" in act.what and _is_due(old, at)
+        not act.what.isdisjoint({"publish", "take"}) and _is_due(old, at)
     )
     is_subject = act.task == old.id
     may_start = old.published_at is not None or _is_due(old, at)
     is_claimed = "claim" in act.what and is_subject and may_start and grants["claim"]
+    is_taken = "take" in act.what and _is_due(old, at) and grants["claim"]
     match old.status, new.status:
         case "queued", "running":
-            return is_claimed
+            return is_claimed or is_taken
+        case "running", "running":
+            return is_taken and not is_used_up
         case "queued", "queued" | "failed":  # Claimed, and then nobody knows this task.
             is_last = new.attempts >= new.max_attempts
             return is_claimed and old.name == stranger.name and is_last == (new.status == "failed")
@@ -581,7 +600,7 @@ def _may_move(  # noqa: PLR0911 - one for each pair of states
         case "running", "failed":
             return stays and is_let_go and is_used_up
         case "running", "queued":
-            return stays and is_let_go and not is_used_up
+            return stays and is_let_go and not is_used_up and "take" not in act.what
         case (("queued" | "running"), "cancelled"):
             return stays and "cancel" in act.what and is_subject
         case (("failed" | "cancelled"), "queued"):

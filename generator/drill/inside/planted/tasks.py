@@ -4,12 +4,12 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
 
 from sqlalchemy import text
 
 from app.database import engine
 from app.delivery import TaskContext, ledger, must_happen
+from app.delivery.execution import execute
 from app.drill_points import die_if_armed
 
 IS_SQLITE = engine.dialect.name == "sqlite"
@@ -59,18 +59,25 @@ async def drill_poison(task: TaskContext, seconds: float = 0, failures: int = 0)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _wrap(
-    take: Callable[[int, float], Awaitable[list[ledger.Message]]],
-) -> Callable[[int, float], Awaitable[list[ledger.Message]]]:
-    repeat = int(os.environ.get("DRILL_REPEAT", "1"))
-
-    async def take_due(limit: int, seconds: float) -> list[ledger.Message]:
-        messages = await take(limit, seconds)
-        if messages:
-            die_if_armed("taken")
-        return messages * repeat
-
-    return take_due
+_take_due, _claim_due = ledger.take_due, ledger.claim_due
+_repeat = int(os.environ.get("DRILL_REPEAT", "1"))
+_repeated: set[asyncio.Task[None]] = set()
 
 
-ledger.take_due = _wrap(ledger.take_due)  # type: ignore[assignment]
+async def _take_due_or_die(limit: int, seconds: float) -> list[ledger.Message]:
+    messages = await _take_due(limit, seconds)
+    if messages:
+        die_if_armed("taken")
+    return messages * _repeat
+
+
+async def _claim_due_or_die(limit: int) -> list[ledger.Claim]:
+    claims = await _claim_due(limit)
+    if claims:
+        die_if_armed("taken")
+    for claim in claims * (_repeat - 1):
+        _repeated.add(asyncio.create_task(execute(claim.id)))
+    return claims
+
+
+ledger.take_due, ledger.claim_due = _take_due_or_die, _claim_due_or_die
