@@ -32,6 +32,15 @@ async def say_goodbye(name: str) -> None:
     """Say goodbye to somebody who leaves."""
     logger.info("goodbye, %s", name)
 ''',
+    "app/dependencies.py": '''
+
+def shop_name() -> str:
+    """Return what the shop calls itself."""
+    return settings.shop_name
+
+
+ShopName = Annotated[str, Depends(shop_name)]
+''',
     "compose.yaml": """
   mailpit:
     image: axllent/mailpit:v1.27
@@ -57,6 +66,10 @@ The shop's own people, on the third floor. Bring cake.
 """Lines that somebody appends to files of the template."""
 
 INSERTIONS = {
+    "app/dependencies.py": (
+        "from app.delivery import TaskQueue\n",
+        "from app.settings import settings\n",
+    ),
     "README.md": (
         "# Order Service\n",
         "\nThis is the shop in Market Street, open since 1923.\n",

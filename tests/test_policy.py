@@ -33,6 +33,7 @@ EVERYWHERE = {
     "app/__init__.py",
     "app/api/__init__.py",
     "app/api/signups.py",
+    "app/dependencies.py",
     "app/main.py",
     "app/settings.py",
     "app/tasks/__init__.py",

@@ -11,8 +11,7 @@ from typing import Any
 from fastapi import HTTPException
 from sqlalchemy import insert
 
-from app.database import Session
-from app.delivery import Tasks
+from app.dependencies import Session, Tasks
 from app.main import app
 from app.models import Order
 from app.tasks.bench_tasks import trivial

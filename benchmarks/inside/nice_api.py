@@ -7,7 +7,8 @@ from typing import Any
 
 from fastapi import BackgroundTasks
 
-from app.delivery import Tasks, nice_to_have
+from app.delivery import nice_to_have
+from app.dependencies import Tasks
 from app.main import app
 
 __all__ = ["app"]

@@ -7,8 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel
 from sqlalchemy import event, text
 
-from app.database import Session
-from app.delivery import Tasks
+from app.dependencies import Session, Tasks
 from app.drill_points import die_if_armed
 from app.main import app
 from app.tasks.drill import drill, drill_poison

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, EmailStr
 
-from app.delivery import Tasks
+from app.dependencies import Tasks
 from app.tasks.signups import add_to_newsletter, count_visit, send_welcome_email
 
 router = APIRouter(tags=["signups"])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from app.delivery import Tasks, nice_to_have
+from app.delivery import nice_to_have
+from app.dependencies import Tasks
 from app.main import app
 
 

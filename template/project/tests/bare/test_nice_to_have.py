@@ -11,8 +11,9 @@ from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
 from starlette.types import Message, Receive, Scope, Send
 
-from app.delivery import NiceToHaveTask, Tasks, nice_to_have
+from app.delivery import NiceToHaveTask, nice_to_have
 from app.delivery.nice_to_have import THREADS
+from app.dependencies import Tasks
 from tests.bare.waiting import WITHIN_SECONDS, eventually_async
 
 

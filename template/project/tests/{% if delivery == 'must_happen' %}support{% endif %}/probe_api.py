@@ -10,9 +10,8 @@ from uuid import UUID
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from app.database import Session
-from app.delivery import Tasks
 from app.delivery.definitions import must_happen_tasks
+from app.dependencies import Session, Tasks
 from app.main import app
 
 

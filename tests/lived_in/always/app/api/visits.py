@@ -3,7 +3,7 @@
 import idna
 from fastapi import APIRouter
 
-from app.delivery import Tasks
+from app.dependencies import Tasks
 from app.tasks.signups import say_goodbye
 from app.tasks.visits import note_visit, visits
 

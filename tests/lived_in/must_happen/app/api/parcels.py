@@ -6,8 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 from sqlalchemy import distinct, func, select
 
-from app.database import Session
-from app.delivery import Tasks
+from app.dependencies import Session, Tasks
 from app.models import Delivery, Parcel
 from app.tasks.parcels import deliver
 
