@@ -143,10 +143,12 @@ async def main(consumed: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    import uvloop  # Not at the top: Windows, where no worker runs, has none.
+
     if settings.broker_url is None:
         sys.exit("The worker needs BROKER_URL, for example redis://localhost:6379/0")
     if unknown := set(sys.argv[1:]) - queues():
         sys.exit(f"No task declares the queue {', '.join(unknown)}")
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     logging.getLogger("arq.worker").setLevel(logging.WARNING)  # two lines a job otherwise
-    asyncio.run(main(sys.argv[1:] or sorted(queues())))
+    uvloop.run(main(sys.argv[1:] or sorted(queues())))
