@@ -234,10 +234,15 @@ class _Asyncio:
     def __getattr__(self, name: str) -> Any:
         return getattr(asyncio, name)
 
-    async def wait(self, tasks: set[asyncio.Task[Any]], timeout: float | None = None) -> None:
+    async def wait(
+        self,
+        tasks: set[asyncio.Task[Any]],
+        timeout: float | None = None,
+        return_when: str = asyncio.ALL_COMPLETED,
+    ) -> None:
         worker = _actor.get()
         if timeout is None or worker is None:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, return_when=return_when)
             return
         beat = worker.parking("heart")
         [attempt] = tasks
