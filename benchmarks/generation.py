@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.figures import Goal, Result
 from benchmarks.lab import Lab
 from benchmarks.processes import run
-from generator.variants import VARIANTS
+from generator.variants import VARIANTS, Variant
 
 TWICE = Goal(at_most=2)
 ONE_FILE, PLAIN_FILES = "a template of one file", "a template of the same files as plain text"
@@ -21,19 +21,22 @@ _IDENTITY = ["-c", "user.name=bench", "-c", "user.email=bench@example.com"]
 def bench(lab: Lab) -> Result:
     """Run `copier copy` for each variant, and for the floors, in turns."""
     result = Result("generation")
+    # In the small, only those that the other benchmarks look at.
+    variants = lab.variants if lab.scale.quick else list(VARIANTS.values())
     ours = lab.folder / "ours"
     shutil.copytree(lab.template / "template", ours / "template")
     shutil.copy(lab.template / "copier.yml", ours)
     _commit(ours)
     one_file = _plain_template(lab.folder / "one-file", {"README.md": "# A project\n"})
-    plain = {name: _plain_copy(lab, ours, name) for name in VARIANTS}
+    plain = {variant.name: _plain_copy(lab, ours, variant) for variant in variants}
     rows = {
         (name, floor): result.add(name, floor, "s", [], goal=TWICE if floor == ONE_FILE else None)
-        for name in VARIANTS
+        for name in plain
         for floor in (ONE_FILE, PLAIN_FILES)
     }
     for _ in range(lab.scale.repetitions):
-        for name, variant in VARIANTS.items():
+        for variant in variants:
+            name = variant.name
             floors = {ONE_FILE: _copy(lab, one_file), PLAIN_FILES: _copy(lab, plain[name])}
             seconds = _copy(lab, ours, variant.answers)
             for floor, floor_seconds in floors.items():
@@ -57,10 +60,10 @@ def _copy(lab: Lab, template: Path, answers: Mapping[str, str] | None = None) ->
     return seconds
 
 
-def _plain_copy(lab: Lab, ours: Path, name: str) -> Path:
+def _plain_copy(lab: Lab, ours: Path, variant: Variant) -> Path:
     """Make a template of what a variant's project consists of, with nothing to decide."""
-    folder = lab.folder / "plain" / name
-    _run_copier(lab, ours, folder / "template", VARIANTS[name].answers)
+    folder = lab.folder / "plain" / variant.name
+    _run_copier(lab, ours, folder / "template", variant.answers)
     return _plain_template(folder, {})
 
 

@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import Failed, Process, eventually, free_port, measure, run
+from benchmarks.processes import Process, answers, eventually, free_port, measure, run
 from benchmarks.servers import PostgreSQL, Server, start_rabbitmq, start_redis
 from generator.commands import uv
 from generator.rendering import render
@@ -79,15 +79,13 @@ class Project:
     def start_api(self, app: str = "bench_api:app", **settings: str) -> tuple[Process, int]:
         """Start an API with the benchmarks' routes, and return it and its port once it answers."""
         port = free_port()
+        alive = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         command = f"{self._commands['api'].replace('app.main:app', app)} --no-access-log"
         api = self.start_command(command, "api", PORT=str(port), **settings)
 
         def look() -> bool:
             api.check()
-            with contextlib.suppress(Failed):
-                run_load(port, "GET", "/livez", connections=1, requests=1)
-                return True
-            return False
+            return answers(port, alive, b"HTTP/1.1 2")
 
         try:
             eventually(look, "the API answers")
@@ -124,6 +122,7 @@ class Lab:
         self.closing = contextlib.ExitStack()
         self._numbers = itertools.count(1)
         self.project = cache(self._make_project)
+        self._migrated = cache(self._migrate)
         self.broker = cache(self._start_broker)
 
     @cached_property
@@ -139,15 +138,25 @@ class Lab:
         environment = self.folder / "rivals"
         run(uv("venv", "--python", sys.executable, str(environment)), self.folder)
         python = str(environment / "bin/python")
-        run(uv("pip", "install", "--compile-bytecode", "--python", python, *RIVALS), self.folder)
+        run(uv("pip", "install", *self._compiling, "--python", python, *RIVALS), self.folder)
         return python
+
+    @property
+    def _compiling(self) -> list[str]:
+        # In the small, what is imported is compiled when it is: most is not.
+        return [] if self.scale.quick else ["--compile-bytecode"]
 
     def database(self, project: Project | None = None) -> str:
         """Return the URL of a new database, with the project's tables."""
-        url = self.postgresql.create_database(f"bench_{next(self._numbers)}")
-        if project is not None:
-            project.migrate(url)
-        return url
+        name = f"bench_{next(self._numbers)}"
+        original = self._migrated(project) if project else "template1"
+        return self.postgresql.create_database(name, original)
+
+    def _migrate(self, project: Project) -> str:
+        """Make a database with a project's tables, to copy but not to use; return its name."""
+        name = f"empty_{next(self._numbers)}"
+        project.migrate(self.postgresql.create_database(name))
+        return name
 
     def _start_broker(self, name: str) -> Server:
         """Start a broker of its own for a variant: engines declare the same queues differently."""
@@ -162,7 +171,7 @@ class Lab:
         variant = VARIANTS[name]
         folder = self.folder / name
         render(self.template, folder, {"project_name": "Order Service", **variant.answers})
-        run(uv("sync", "--compile-bytecode", "--no-dev", "--python", sys.executable), folder)
+        run(uv("sync", *self._compiling, "--no-dev", "--python", sys.executable), folder)
         if variant.has_broker:
             shutil.copy(INSIDE / "bench_tasks.py", folder / "app/tasks")
         return Project(variant, folder)

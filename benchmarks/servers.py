@@ -55,9 +55,9 @@ class PostgreSQL(Server):
         """Which PostgreSQL it is."""
         return {"PostgreSQL": self.query(f"{self.url}/postgres", "SHOW server_version")[0][0]}
 
-    def create_database(self, name: str) -> str:
-        """Create a database and return its URL."""
-        self.query(f"{self.url}/postgres", f"CREATE DATABASE {name}")
+    def create_database(self, name: str, original: str = "template1") -> str:
+        """Create a database, as a copy of another one, and return its URL."""
+        self.query(f"{self.url}/postgres", f"CREATE DATABASE {name} TEMPLATE {original}")
         return f"{self.url}/{name}"
 
     def query(self, url: str, *statements: str) -> list[list[str]]:

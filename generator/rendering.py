@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from copier import VcsRef, run_copy, run_update
-from copier.errors import CopierAnswersInterrupt, CopierError, CopierWarning
-from jinja2 import TemplateError
 
 from generator.commands import run
+from generator.compiling import compiled_once
 from generator.refusal import Refusal
 
 ANSWERS = ".copier-answers.yml"
-CURRENT = VcsRef.CURRENT.value
+CURRENT = ":current:"  # as Copier calls it
 
 # Copier changes the working directory of the whole process while it clones the template.
 _one_at_a_time = threading.Lock()
@@ -74,6 +72,8 @@ def render(
     """
     if unknown := data.keys() - (questions := read_questions(template)).keys():
         raise _unknown(unknown, questions)
+    from copier import run_copy  # noqa: PLC0415 - see `_copier`
+
     with _copier(str(template)):
         worker = run_copy(
             str(template),
@@ -119,6 +119,8 @@ def render_again(answers: Mapping[str, Any], target: Path) -> None:
     Raises:
         Refusal: The template cannot be reached.
     """
+    from copier import run_copy  # noqa: PLC0415 - see `_copier`
+
     data = {name: answer for name, answer in answers.items() if not name.startswith("_")}
     with _copier(answers["_src_path"]):
         run_copy(
@@ -148,11 +150,13 @@ def update(
         Refusal: An answer is unknown, invalid or contradicts another, or the template or the
             version cannot be reached.
     """
+    from copier import VcsRef, run_update  # noqa: PLC0415 - see `_copier`
+
     with _copier(read_answers(project)["_src_path"]):
         worker = run_update(
             project,
             data=dict(data),
-            vcs_ref=VcsRef.CURRENT if ref == CURRENT else ref,
+            vcs_ref=VcsRef(ref) if ref == CURRENT else ref,
             defaults=not ask,
             overwrite=True,
             quiet=True,
@@ -165,7 +169,20 @@ def update(
 @contextmanager
 def _copier(template: str) -> Iterator[None]:
     """Let one thread at a time use Copier; what it refuses becomes one line, what it warns none."""
-    with _one_at_a_time, warnings.catch_warnings(), redirect_stderr(StringIO()):
+    # Not at the top: it takes half a second, which a command that renders nothing can spare.
+    from copier.errors import (  # noqa: PLC0415
+        CopierAnswersInterrupt,
+        CopierError,
+        CopierWarning,
+    )
+    from jinja2 import TemplateError  # noqa: PLC0415
+
+    with (
+        _one_at_a_time,
+        compiled_once(),
+        warnings.catch_warnings(),
+        redirect_stderr(StringIO()),
+    ):
         warnings.simplefilter("ignore", CopierWarning)
         try:
             yield

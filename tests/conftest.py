@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from generator import cli
 from generator.rendering import render
 from generator.variants import VARIANTS, Variant
 from tests.releases import Template
@@ -83,6 +84,25 @@ def musthappen(tmp_path: Path) -> Command:
             timeout=time_limit,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def musthappen_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Command:
+    """Run the command as from elsewhere, but in this process: to start one takes a second."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["musthappen", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capfd.readouterr()
+        code = end.value.code if isinstance(end.value.code, int) else 0
+        return subprocess.CompletedProcess(sys.argv, code, said.out, said.err)
 
     return run
 

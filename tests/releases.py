@@ -7,6 +7,7 @@ from pathlib import Path
 
 from copier import VcsRef, run_copy, run_update
 
+from generator.compiling import compiled_once
 from generator.variants import Variant
 
 ROOT = Path(__file__).parent.parent
@@ -73,16 +74,18 @@ class Template:
     ) -> Path:
         """Make a project as a user does, and record it in a repository."""
         data = {"project_name": NAME, **variant.answers, **answers}
-        run_copy(str(self.folder), project, data=data, vcs_ref=ref, defaults=True, quiet=True)
+        with compiled_once():
+            run_copy(str(self.folder), project, data=data, vcs_ref=ref, defaults=True, quiet=True)
         commit(project, "Start")
         return project
 
 
 def switch(project: Path, **answers: str) -> None:
     """Do `copier update --defaults -d <question>=<answer> … -r :current:`."""
-    run_update(
-        project, data=answers, vcs_ref=VcsRef.CURRENT, defaults=True, overwrite=True, quiet=True
-    )
+    with compiled_once():
+        run_update(
+            project, data=answers, vcs_ref=VcsRef.CURRENT, defaults=True, overwrite=True, quiet=True
+        )
 
 
 def switch_to(project: Path, source: Variant, target: Variant) -> None:
@@ -93,7 +96,8 @@ def switch_to(project: Path, source: Variant, target: Variant) -> None:
 
 def update(project: Path, ref: str | None = None) -> None:
     """Do `copier update --defaults`: take the template's newest release, or the one named."""
-    run_update(project, vcs_ref=ref, defaults=True, overwrite=True, quiet=True)
+    with compiled_once():
+        run_update(project, vcs_ref=ref, defaults=True, overwrite=True, quiet=True)
 
 
 def tree(project: Path) -> Tree:

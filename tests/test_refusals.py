@@ -51,8 +51,10 @@ def assert_refused(outcome: subprocess.CompletedProcess[str], reason: str) -> No
 
 
 @pytest.mark.parametrize(("answers", "reason"), BAD_ANSWERS, ids=lambda value: str(value)[:40])
-def test_bad_answers(answers: list[str], reason: str, musthappen: Command, tmp_path: Path) -> None:
-    outcome = musthappen("new", "shop", *(f"--data={answer}" for answer in answers))
+def test_bad_answers(
+    answers: list[str], reason: str, musthappen_here: Command, tmp_path: Path
+) -> None:
+    outcome = musthappen_here("new", "shop", *(f"--data={answer}" for answer in answers))
 
     assert_refused(outcome, reason)
     assert list(tmp_path.iterdir()) == []
@@ -98,6 +100,12 @@ def test_a_template_that_is_none(musthappen: Command, tmp_path: Path) -> None:
 
 def test_a_variant_that_does_not_exist(musthappen: Command) -> None:
     assert_refused(musthappen("check", "celery-kafka"), "unknown variant celery-kafka")
+
+
+def test_what_renders_nothing_does_not_wait_for_copier() -> None:
+    program = "import sys, generator.cli; sys.exit('copier' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
 @pytest.fixture(scope="module")

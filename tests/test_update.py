@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from generator import cli
 from generator.rendering import ANSWERS
 from generator.variants import VARIANTS, Variant
 from tests.conftest import Command
@@ -32,22 +31,9 @@ Start = Callable[..., Path]
 
 
 @pytest.fixture
-def musthappen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Run the command as from elsewhere, but in this process: to start one takes a second."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["musthappen", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        said = capsys.readouterr()
-        code = end.value.code if isinstance(end.value.code, int) else 0
-        return subprocess.CompletedProcess(sys.argv, code, said.out, said.err)
-
-    return run
+def musthappen(musthappen_here: Command) -> Command:
+    """Run the command in this process."""
+    return musthappen_here
 
 
 @pytest.fixture(scope="module")
