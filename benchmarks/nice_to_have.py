@@ -9,11 +9,11 @@ from benchmarks.lab import Lab, Project, run_load
 ENQUEUE = Goal(at_most=1.5)
 UNDER_FLOOD = Goal(at_most=2)
 FLOODING_REQUESTS = 60  # More than the 40 threads that `def` routes share with bare tasks.
-CASES = {"ours": "2", "ours with one thread": "1", "bare add_task": ""}
+CASES = {"ours": "1", "ours with two threads": "2", "bare add_task": ""}
 
 
 @contextmanager
-def running(project: Project, threads: str = "2") -> Iterator[int]:
+def running(project: Project, threads: str = "1") -> Iterator[int]:
     """Run the API, and yield its port."""
     api, port = project.start_api("nice_api:app", BENCH_THREADS=threads)
     try:

@@ -2,7 +2,7 @@
 
 Starlette ends a request's background tasks with the first that raises, sets no bound on their run
 time, and runs `def` tasks in the same threads as `def` routes. Here a failing task does not touch
-its neighbours, every task has a time limit, and `def` tasks have a few threads of their own.
+its neighbours, every task has a time limit, and `def` tasks have a thread of their own.
 """
 
 import asyncio
@@ -25,14 +25,17 @@ logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
-THREADS = 2  # How many `def` tasks of a process run at a time.
+THREADS = 1  # How many `def` tasks of a process run at a time: each slows down its `def` routes.
+OVERDUE = 20  # How many more may run on past their time limit until the next have to wait for them.
 
 outcomes = Counter(
     "nice_to_have_tasks", "Nice-to-have tasks that ended, by name and outcome.", ["name", "outcome"]
 )
 
 _signature = cache(inspect.signature)
-_places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+_places: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, tuple[asyncio.Semaphore, asyncio.Semaphore]
+] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,9 @@ async def _run(task: NiceToHaveTask[Any], call: Callable[[], Any]) -> None:
 
 async def _run_in_thread(name: str, call: Callable[[], Any]) -> None:
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-    places = _places.setdefault(loop, asyncio.Semaphore(THREADS))
-    await places.acquire()
+    new_places = (asyncio.Semaphore(THREADS), asyncio.Semaphore(OVERDUE))
+    place, overdue = _places.setdefault(loop, new_places)
+    await place.acquire()
     future: Future[BaseException | None] = Future()
     future.set_running_or_notify_cancel()
 
@@ -135,10 +139,21 @@ async def _run_in_thread(name: str, call: Callable[[], Any]) -> None:
             error = raised
         future.set_result(error)
         with contextlib.suppress(RuntimeError):  # The loop is closed: the process is ending.
-            loop.call_soon_threadsafe(places.release)
+            loop.call_soon_threadsafe(leave)
 
-    # A thread cannot be stopped: one past its time limit keeps its place until it ends, so that
-    # there are never more; as a daemon it does not hold up a process that shuts down.
+    def leave() -> None:  # Which place, is decided in the event loop only.
+        place.release()
+
+    # As a daemon it does not hold up a process that shuts down.
     threading.Thread(target=work, name=name, daemon=True).start()
-    if (error := await asyncio.wrap_future(future)) is not None:
+    try:
+        error = await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        # A thread cannot be stopped: past its time limit it runs on, beside the next one.
+        if not future.done() and not overdue.locked():
+            await overdue.acquire()
+            place.release()
+            place = overdue
+        raise
+    if error is not None:
         raise error

@@ -1,6 +1,7 @@
 """Tasks that run after the response, in this process."""
 
 import asyncio
+import sys
 import threading
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from prometheus_client import REGISTRY
 from starlette.types import Message, Receive, Scope, Send
 
 from app.delivery import NiceToHaveTask, nice_to_have
-from app.delivery.nice_to_have import THREADS
+from app.delivery.nice_to_have import THREADS, prepare, run_calls
 from app.dependencies import Tasks
 from tests.bare.waiting import WITHIN_SECONDS, eventually_async
 
@@ -183,6 +184,54 @@ def test_time_limit_covers_all_attempts_and_the_next_task_runs(
     assert count("hangs_on_the_loop", "failed") == 1
     assert count("hangs_in_a_thread", "failed") == 1
     assert caplog.text.count("TimeoutError") >= 2
+
+
+@pytest.mark.anyio
+async def test_def_tasks_past_their_time_limit_hold_up_the_next_only_when_they_are_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.modules[run_calls.__module__], "OVERDUE", 2)
+    release = threading.Event()
+    ended: list[None] = []
+
+    @nice_to_have(time_limit=0.2)
+    def hangs_for_long() -> None:
+        release.wait(WITHIN_SECONDS)
+        ended.append(None)
+
+    @nice_to_have
+    def takes_its_time() -> None:
+        release.wait(WITHIN_SECONDS)
+
+    @nice_to_have(time_limit=0.5)
+    def has_its_turn() -> None: ...
+
+    def turns() -> tuple[float, float]:
+        return count("has_its_turn", "succeeded"), count("has_its_turn", "failed")
+
+    async def all_have_ended() -> bool:
+        return len(ended) == 3
+
+    async def has_a_turn_again() -> bool:
+        before = turns()
+        await run_calls([prepare(has_its_turn)])
+        return turns() == (before[0] + 1, before[1])
+
+    for _ in range(3):
+        await run_calls([prepare(hangs_for_long), prepare(has_its_turn)])
+    assert turns() == (2, 1)
+    release.set()
+    await eventually_async(all_have_ended)
+    await eventually_async(has_a_turn_again)
+
+    # Nobody has a place too many now.
+    release.clear()
+    async with asyncio.TaskGroup() as requests:
+        for _ in range(THREADS):
+            requests.create_task(run_calls([prepare(takes_its_time)]))
+        await asyncio.sleep(0)  # They start.
+        assert not await has_a_turn_again()
+        release.set()
 
 
 def test_thread_that_outlives_its_event_loop_takes_no_place_in_the_next() -> None:
