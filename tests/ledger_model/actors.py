@@ -121,7 +121,9 @@ class Worker(Actor):
         self.task_id = task_id
         self.attempt = claim.attempt if claim else 0
         self._body: asyncio.Task[Any] | None = None
-        super().__init__(lambda: execution.run(claim) if claim else execution.execute(task_id))
+        super().__init__(
+            lambda: execution.run_attempt(claim) if claim else execution.execute(task_id)
+        )
 
     def bury(self) -> None:
         """After a death in the middle: let nothing of it go on."""
