@@ -74,7 +74,8 @@ class Supervised:
         """
         with self._turn:
             self._wanted = False
-            os.kill(self.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # It died just before.
+                os.kill(self.pid, signal.SIGTERM)
         try:
             self._join(within)
         finally:
