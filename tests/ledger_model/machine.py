@@ -300,7 +300,7 @@ class Ledger(RuleBasedStateMachine):
 
         act(claim(), fault)
         self.look(doing("take"))
-        for claimed in claims:
+        for claimed in sorted(claims, key=lambda each: each.id):  # PostgreSQL knows no order.
             self._start(Worker(claimed.id, claimed))
             self.look(doing("end", task=claimed.id, attempt=claimed.attempt))
 
