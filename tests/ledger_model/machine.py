@@ -1,6 +1,7 @@
 """What may happen to tasks in any order, and what must be true of them after each step."""
 
 import dataclasses
+import itertools
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -97,6 +98,9 @@ class Ledger(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         loop.run_until_complete(storage.clear())
+        # Those of one millisecond have no order, by which messages and claims are sorted.
+        numbers = itertools.count(1)
+        ledger.uuid7 = lambda *_: UUID(int=next(numbers))
         broker.__init__()  # type: ignore[misc]
         relay.BATCH = 3
         overheard.errors.clear()
