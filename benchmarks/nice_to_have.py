@@ -9,7 +9,14 @@ from benchmarks.lab import Lab, Project, run_load
 ENQUEUE = Goal(at_most=1.5)
 UNDER_FLOOD = Goal(at_most=2)
 FLOODING_REQUESTS = 60  # More than the 40 threads that `def` routes share with bare tasks.
-CASES = {"ours": "1", "ours with two threads": "2", "bare add_task": ""}
+CHECKED = "add_task after a check of its arguments"
+PLAIN_THREAD = "a plain thread that computes"
+CASES = {
+    "ours": ("1", "ours"),
+    "ours with two threads": ("2", "ours"),
+    PLAIN_THREAD: ("1", "thread"),
+    "bare add_task": ("", "bare"),
+}
 
 
 @contextmanager
@@ -36,6 +43,7 @@ def _bench_enqueue(lab: Lab, result: Result, project: Project) -> None:
     request = result.add("a request with a task", "the same with add_task", "ms", [], goal=ENQUEUE)
     through = result.add("requests with a task", "the same with add_task", "requests/s", [])
     call = result.add("the call alone", "add_task alone", "µs", [], goal=ENQUEUE)
+    checked = result.add(CHECKED, "add_task alone", "µs", [])
     with running(project) as port:
         for _ in range(lab.scale.repetitions):
             for path, row in (("/bare", "references"), ("/ours", "figures")):
@@ -45,12 +53,14 @@ def _bench_enqueue(lab: Lab, result: Result, project: Project) -> None:
                 getattr(through, row).append(many["throughput"])
             calls = project.measure("nice_calls", 10 * number)
             call.figures.append(calls["ours"])
-            call.references.append(calls["bare"])
+            checked.figures.append(calls["checked"])
+            for each in (call, checked):
+                each.references.append(calls["bare"])
 
 
 def _bench_flood(lab: Lab, result: Result, project: Project) -> None:
     rate, number = 50, lab.scale(400, 20)
-    for case, threads in CASES.items():
+    for case, (threads, flood) in CASES.items():
         flooded = f"a def route beside CPU-heavy tasks, {case}"
         goal = UNDER_FLOOD if case == "ours" else None
         rows = {
@@ -62,8 +72,8 @@ def _bench_flood(lab: Lab, result: Result, project: Project) -> None:
                 options = {"connections": 16, "requests": number, "rate": rate}
                 options["seconds"] = 30
                 idle = run_load(port, "GET", "/sync", **options)
-                path = "/flood/bare" if case.startswith("bare") else "/flood/ours"
                 requests = lab.scale(FLOODING_REQUESTS, 4)
+                path = f"/flood/{flood}"
                 run_load(port, "POST", path, connections=requests, requests=requests)
                 busy = run_load(port, "GET", "/sync", **options)
             for metric, row in rows.items():

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import threading
 from typing import Any
 
 from fastapi import BackgroundTasks
@@ -28,9 +29,9 @@ async def nothing(value: int) -> None:
     """Do nothing."""
 
 
-def heavy() -> None:
+def heavy(times: int = 1) -> None:
     """Keep a processor busy."""
-    for _ in range(HEAVY_ROUNDS):
+    for _ in range(times * HEAVY_ROUNDS):
         pass
 
 
@@ -65,6 +66,13 @@ async def flood_bare(background_tasks: BackgroundTasks) -> None:
     """Add tasks that keep a processor busy."""
     for _ in range(TASKS_OF_A_FLOOD):
         background_tasks.add_task(heavy)
+
+
+@app.post("/flood/thread")
+async def flood_thread() -> None:
+    """Keep a processor busy without any task: what Python's threads cost each other."""
+    if not any(thread.name == "heavy" for thread in threading.enumerate()):
+        threading.Thread(target=heavy, args=[1000], name="heavy", daemon=True).start()
 
 
 @app.post("/flood/ours")

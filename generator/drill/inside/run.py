@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from tests.bare.processes import free_port
 from tests.support.proxy import Proxy
 from tests.support.reaper import Reaper
-from tests.support.servers import OwnServer, free_port
+from tests.support.servers import OwnServer
 
 from .books import Books, PostgresqlServer, SqliteBooks, started, unfinished
 from .load import Load

@@ -4,10 +4,10 @@ import http.client
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.bare.waiting import eventually
 from tests.support import processes
 from tests.support.processes import Supervised, read_procfile
 from tests.support.reaper import Reaper
-from tests.support.waiting import eventually
 
 processes.RESTART_SECONDS = 1.0
 

@@ -8,15 +8,23 @@ from typing import TypeVar
 Seen = TypeVar("Seen")
 
 WITHIN_SECONDS = 15.0
-INTERVAL_SECONDS = 0.01
 
 
-def eventually(look: Callable[[], Seen]) -> Seen:
-    """Call `look` until it returns something true, and return that."""
-    deadline = time.monotonic() + WITHIN_SECONDS
+def eventually(
+    look: Callable[[], Seen],
+    *,
+    within: float = WITHIN_SECONDS,
+    what: str = "it is so",
+    every: float = 0.05,
+) -> Seen:
+    """Call `look` every `every` seconds until it returns something true, and return that.
+
+    Raises AssertionError naming `what` and what was last seen after `within` seconds.
+    """
+    deadline = time.monotonic() + within
     while not (seen := look()):
-        assert time.monotonic() < deadline, f"last seen: {seen!r}"
-        time.sleep(INTERVAL_SECONDS)
+        assert time.monotonic() < deadline, f"not within {within:g} s: {what} (last seen: {seen!r})"
+        time.sleep(every)
     return seen
 
 
@@ -25,5 +33,5 @@ async def eventually_async(look: Callable[[], Awaitable[Seen]]) -> Seen:
     deadline = time.monotonic() + WITHIN_SECONDS
     while not (seen := await look()):
         assert time.monotonic() < deadline, f"last seen: {seen!r}"
-        await asyncio.sleep(INTERVAL_SECONDS)
+        await asyncio.sleep(0.01)
     return seen

@@ -1,7 +1,7 @@
 """Processes of different releases side by side, in whichever order they are deployed."""
 
+from tests.bare.waiting import eventually
 from tests.support.service import Service
-from tests.support.waiting import eventually
 
 NEW_MODULE = """
 from app.delivery import TaskContext, must_happen

@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import NamedTuple
 from uuid import UUID
 
+from tests.bare.waiting import eventually
 from tests.support.service import LEASE_SECONDS, Service
-from tests.support.waiting import eventually
 
 RERUN_SECONDS = LEASE_SECONDS + 15
 """The promise is 5 s after the lease; the rest is for a worker that starts on a busy machine."""

@@ -2,8 +2,8 @@
 
 import statistics
 
+from tests.bare.waiting import eventually
 from tests.support.service import LEASE_SECONDS, Service
-from tests.support.waiting import eventually
 
 
 def test_task_starts_before_the_relay_would_have_looked(service: Service) -> None:

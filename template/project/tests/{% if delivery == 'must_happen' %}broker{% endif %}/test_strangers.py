@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
+from tests.bare.waiting import eventually
 from tests.support.broker import push_bytes, push_message, push_pickle
 from tests.support.service import Service
-from tests.support.waiting import eventually
 
 
 class Exploit:

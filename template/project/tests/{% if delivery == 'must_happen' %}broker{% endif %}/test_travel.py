@@ -3,8 +3,8 @@
 import os
 from datetime import datetime
 
+from tests.bare.waiting import eventually
 from tests.support.service import Service
-from tests.support.waiting import eventually
 
 
 def test_runs_in_the_engines_worker(service: Service) -> None:

@@ -4,10 +4,8 @@ Each server comes from a URL in the environment, from a program on this machine,
 among the development dependencies, in this order.
 """
 
-import contextlib
 import os
 import pwd
-import secrets
 import shutil
 import signal
 import socket
@@ -21,9 +19,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.bare.processes import free_port
+from tests.bare.waiting import eventually
 from tests.support.proxy import Proxy
 from tests.support.reaper import Reaper
-from tests.support.waiting import eventually
 
 START_SECONDS = 60.0
 """How long a server may take to start or stop; a broker on a busy machine needs about 15 s."""
@@ -177,16 +176,6 @@ def program_in_wheel(distribution: str, name: str) -> Path | None:
         return None
     found = sorted(str(file.locate()) for file in files if file.name == name)
     return Path(found[-1]) if found else None
-
-
-def free_port() -> int:
-    """A TCP port that nothing listens on."""
-    while True:
-        # Below the ports that systems give to outgoing connections: one of those would be gone when
-        # what listened there has been killed and comes back.
-        port = 20_000 + secrets.randbelow(12_768)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 def accepts_connections(port: int, host: str = "127.0.0.1") -> bool:

@@ -8,13 +8,14 @@ from uuid import UUID
 
 import httpx2
 
+from tests.bare.processes import free_port
+from tests.bare.waiting import eventually
 from tests.support.broker import empty
 from tests.support.database import Database
 from tests.support.processes import Supervised
 from tests.support.project import Project
 from tests.support.reaper import Reaper
-from tests.support.servers import Server, free_port
-from tests.support.waiting import eventually
+from tests.support.servers import Server
 
 LEASE_SECONDS = 3.0
 START_SECONDS = 30.0
