@@ -14,8 +14,10 @@ from generator.variants import Variant
 VERSIONS = ("celery", "kombu", "arq", "dramatiq", "redis", "pika", "asyncpg", "sqlalchemy")
 RIVALS = ("procrastinate", "pgqueuer")
 WARM_UP = 64
+ALWAYS, EVERY_SECOND = "always", "everysec"
 
 ALONE = "its engine alone"
+LESS_SAFE = "its engine alone, on a Redis that flushes once a second"
 TWO_STATEMENTS = "its engine and two statements"
 STREAM = "its engine alone, both from the first send"
 
@@ -66,7 +68,7 @@ class Ours:
             self._project.measure("enqueue", self._number, **self.settings)
             self.wait_until_published()
             with self.running("worker"):
-                return rate(self._finish())
+                return rate(self._finish(stamped=True))
 
     def wait_until_published(self, within: float = 60) -> None:
         """Wait until the relay has handed all tasks to the broker."""
@@ -81,11 +83,17 @@ class Ours:
             self._finish()
             self._clear()
             began = self._project.measure("enqueue", self._number, **self.settings)
-            seconds: float = self._finish()[-1] - began["committing"]
+            seconds: float = self._finish(stamped=True)[-1] - began["committing"]
             return self._number / seconds
 
-    def _finish(self) -> list[float]:
+    def _check(self) -> None:
+        for process in self._processes:
+            process.check()
+
+    def _finish(self, stamped: bool = False) -> list[float]:
         try:
+            if stamped:  # A look at the database starts a program, which takes its time from tasks.
+                self._stamps.wait(self._check)
             eventually(lambda: not self._count("finished_at IS NULL"), "all ended", within=300)
         except Failed as failure:
             counting = "SELECT status, attempts, count(*) FROM tasks GROUP BY 1, 2"
@@ -216,25 +224,40 @@ def bench(lab: Lab) -> Result:
     some_project = next(iter(projects.values()))
     url = lab.database(some_project)
     rows = {variant.name: _rows(result, variant) for variant in lab.variants}
+    for project in projects.values():
+        _flush(lab, project, ALWAYS)
     for _ in range(lab.scale.repetitions):
-        rates = {name: rival.backlog() for name, rival in rivals.items()}
+        common = {name: rival.backlog() for name, rival in rivals.items()}
         for connections in sorted({_CONNECTIONS[p.engine] for p in projects.values()}):
             fill(lab, url, number)
-            rates[_bare_sql(connections)] = some_project.measure("ceiling", url, connections)
-        for variant in projects:
-            rates[ALONE] = bare[variant].backlog()
-            rate_of_ours = ours[variant].backlog()
-            rates[STREAM] = bare[variant].stream()
+            common[_bare_sql(connections)] = some_project.measure("ceiling", url, connections)
+        for name, project in projects.items():
+            rates = {**common, ALONE: bare[name].backlog()}
+            rate_of_ours = ours[name].backlog()
+            rates[STREAM] = bare[name].stream()
+            figures = {STREAM: ours[name].stream()}
             fill(lab, url, number)
-            rates[TWO_STATEMENTS] = bare[variant].backlog(url)
-            for against, row in rows[variant].items():
-                is_stream = against == STREAM
-                row.figures.append(ours[variant].stream() if is_stream else rate_of_ours)
+            rates[TWO_STATEMENTS] = bare[name].backlog(url)
+            if LESS_SAFE in rows[name]:
+                _flush(lab, project, EVERY_SECOND)
+                rates[LESS_SAFE] = bare[name].backlog()
+                figures[LESS_SAFE] = ours[name].backlog()
+                _flush(lab, project, ALWAYS)
+            for against, row in rows[name].items():
+                row.figures.append(figures.get(against, rate_of_ours))
                 row.references += [rates[against]] if against in rates else []
     environments = [project.versions() for project in projects.values()]
     environments.append(installed(lab.rivals, lab.folder))
     result.versions = merged(*environments, names=(*VERSIONS, *RIVALS))
     return result
+
+
+def _flush(lab: Lab, project: Project, when: str) -> None:
+    """Say when Redis, if it is the broker, flushes what it is given to the disk."""
+    if project.variant.answers["broker"] == "redis":
+        url = lab.broker(project.variant.name).url
+        setting = f"import redis; redis.Redis.from_url({url!r}).config_set('appendfsync', {when!r})"
+        run([project.python, "-c", setting], lab.folder)
 
 
 def _bare_sql(connections: int) -> str:
@@ -245,6 +268,7 @@ def _rows(result: Result, variant: Variant) -> dict[str, Row]:
     engine = variant.answers["engine"]
     goals = {
         ALONE: _GOALS[engine],
+        **({LESS_SAFE: None} if variant.answers["broker"] == "redis" else {}),
         STREAM: None,
         TWO_STATEMENTS: None,
         **dict.fromkeys(RIVALS, Goal(at_least=1)),
