@@ -66,7 +66,7 @@ def prepare(target: Target, folder: Path, template: Path) -> None:
         fresh = folder.with_name(f"{folder.name}-fresh")
         render(template, fresh, target.answers)
         shutil.rmtree(folder / "tests", ignore_errors=True)
-        shutil.copytree(fresh / "tests/support", folder / "tests/support")
+        shutil.copytree(fresh / "tests", folder / "tests")
     _plant(target, folder)
     outcome = run(uv("sync", "--quiet", "--python", sys.executable), folder)
     if not outcome.ok:
