@@ -61,7 +61,7 @@ _INTRODUCTIONS = {
     " decided.",
     "nice_to_have": "A `def` route is asked 50 times a second while 60 requests' CPU-heavy `def`"
     " tasks run, in one process; a late answer counts from its appointed time.",
-    "tests": "`./test` on a machine that has its servers, three tests at a time. Below the figures,"
+    "tests": "`./test` on a machine that has its servers, four tests at a time. Below the figures,"
     " the slowest tests.",
 }
 
