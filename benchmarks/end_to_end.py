@@ -17,7 +17,7 @@ WARM_UP = 64
 ALWAYS, EVERY_SECOND = "always", "everysec"
 
 ALONE = "its engine alone"
-LESS_SAFE = "its engine alone, on a Redis that flushes once a second"
+LESS_SAFE = "its engine alone, both on a Redis that flushes once a second"
 TWO_STATEMENTS = "its engine and two statements"
 STREAM = "its engine alone, both from the first send"
 

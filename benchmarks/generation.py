@@ -86,7 +86,9 @@ def _plain_template(folder: Path, files: Mapping[str, str]) -> Path:
 
 
 def _commit(folder: Path) -> None:
-    for command in (["init", "-q"], ["add", "-A"], [*_IDENTITY, "commit", "-qm", "Template"]):
+    commit = [*_IDENTITY, "commit", "-qm", "Template"]
+    packing = ["gc", "-q"]  # As what a server sends is: hundreds of small files are slow to clone.
+    for command in (["init", "-q"], ["add", "-A"], commit, packing):
         subprocess.run(["git", *command], cwd=folder, check=True)
 
 

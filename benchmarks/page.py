@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.chart import bars
-from benchmarks.end_to_end import ALONE, STREAM, TWO_STATEMENTS
+from benchmarks.end_to_end import ALONE, LESS_SAFE, STREAM, TWO_STATEMENTS
 from benchmarks.figures import Result, Row, Spread, short
 from benchmarks.nice_to_have import CHECKED, PLAIN_THREAD
 from benchmarks.request import WITHOUT
@@ -43,10 +43,10 @@ _INTRODUCTIONS = {
     " flushes to the disk before it confirms. Flushing once a second, as in a generated"
     " `compose.yaml`, it may lose what it confirmed, and a bare engine its tasks. `its engine and"
     " two statements` adds the least that any ledger in PostgreSQL asks for, a claim and an end by"
-    " one prepared statement each, and nothing else. Rows `from the"
-    " first send` time an idle worker from the commit of all tasks, or from the first send, to the"
-    " last end. procrastinate (sixteen tasks at a time) and PgQueuer (its defaults) run in one"
-    " process. `bare SQL` claims and finishes by prepared statements from two processes.",
+    " one prepared statement each, and nothing else. Rows `from the first send` time an idle worker"
+    " from the commit of all tasks, or from the first send, to the last end. procrastinate (sixteen"
+    " tasks at a time) and PgQueuer (its defaults) run in one process. `bare SQL` claims and"
+    " finishes by prepared statements from two processes.",
     "request": "A POST that writes one row, and enqueues a task or does not. The latency is that of"
     " requests one at a time, the throughput that of eight at a time. The relay publishes"
     " meanwhile, no worker runs. A proxy refuses, or accepts and stays silent, in the place of the"
@@ -56,9 +56,9 @@ _INTRODUCTIONS = {
     " all variants side by side. The messages are counted every second.",
     "start": "From the call of `enqueue` in an idle API to the first line of the task, the commit"
     " and the publish included; for the engine alone from the send.",
-    "generation": "`copier copy` from a repository of one commit, as a command. The second floor is"
-    " what Copier takes to write the same files when nothing in them or their names is to be"
-    " decided.",
+    "generation": "`copier copy` from a packed repository of one commit, as a command. The second"
+    " floor is what Copier takes to write the same files when nothing in them or their names is to"
+    " be decided.",
     "nice_to_have": "A `def` route is asked 50 times a second while 60 requests' CPU-heavy `def`"
     " tasks run, in one process; a late answer counts from its appointed time.",
     "tests": "`./test` on a machine that has its servers, four tests at a time. Below the figures,"
@@ -283,7 +283,7 @@ def _pictures(result: Result) -> dict[str, str]:
     if result.name == "end_to_end":
         groups: dict[str, dict[str, float]] = {}
         for row in result.rows:
-            if row.reference and row.against != STREAM:
+            if row.reference and row.against not in (LESS_SAFE, STREAM):
                 group = groups.setdefault(row.what, {"this project": row.figure.median})
                 against = "bare SQL" if row.against.startswith("bare SQL") else row.against
                 group[against] = row.reference.median
