@@ -98,9 +98,12 @@ def _two_statements(rows: Sequence[Row]) -> str:
 
 
 def _second_row(rows: Sequence[Row]) -> str:
-    seconds = [row.ratio for row in rows if "second row, median" in row.what and row.ratio]
-    low, high = min(s.median for s in seconds), max(s.median for s in seconds)
-    return f"with a second row instead of a task, median: {short(low)} to {short(high)}"
+    spans = []
+    for metric in ("median", "throughput"):
+        ending = f"second row, {metric}"
+        seconds = [row.ratio.median for row in rows if row.what.endswith(ending) and row.ratio]
+        spans.append(f"{metric} {short(min(seconds))} to {short(max(seconds))}")
+    return f"with a second row instead of a task: {', '.join(spans)}"
 
 
 def _ratio(rows: Sequence[Row], what: str) -> str:
