@@ -72,7 +72,7 @@ def _bench_flood(lab: Lab, result: Result, project: Project) -> None:
                 options = {"connections": 16, "requests": number, "rate": rate}
                 options["seconds"] = 30
                 idle = run_load(port, "GET", "/sync", **options)
-                requests = lab.scale(FLOODING_REQUESTS, 4)
+                requests = 1 if case == PLAIN_THREAD else lab.scale(FLOODING_REQUESTS, 4)
                 path = f"/flood/{flood}"
                 run_load(port, "POST", path, connections=requests, requests=requests)
                 busy = run_load(port, "GET", "/sync", **options)

@@ -71,8 +71,7 @@ async def flood_bare(background_tasks: BackgroundTasks) -> None:
 @app.post("/flood/thread")
 async def flood_thread() -> None:
     """Keep a processor busy without any task: what Python's threads cost each other."""
-    if not any(thread.name == "heavy" for thread in threading.enumerate()):
-        threading.Thread(target=heavy, args=[1000], name="heavy", daemon=True).start()
+    threading.Thread(target=heavy, args=[1000], daemon=True).start()
 
 
 @app.post("/flood/ours")

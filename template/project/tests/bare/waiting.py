@@ -14,7 +14,7 @@ def eventually(
     look: Callable[[], Seen],
     *,
     within: float = WITHIN_SECONDS,
-    what: str = "it is so",
+    what: str = "what is looked for",
     every: float = 0.05,
 ) -> Seen:
     """Call `look` every `every` seconds until it returns something true, and return that.
