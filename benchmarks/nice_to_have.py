@@ -59,7 +59,7 @@ def _bench_enqueue(lab: Lab, result: Result, project: Project) -> None:
 
 
 def _bench_flood(lab: Lab, result: Result, project: Project) -> None:
-    rate, number = 50, lab.scale(400, 20)
+    rate, number = 50, lab.scale(1000, 20)
     for case, (threads, flood) in CASES.items():
         flooded = f"a def route beside CPU-heavy tasks, {case}"
         goal = UNDER_FLOOD if case == "ours" else None

@@ -11,9 +11,11 @@ import contextvars
 import inspect
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import cache, partial
+from queue import SimpleQueue
 from typing import Annotated, Any, Generic, ParamSpec, overload
 from weakref import WeakKeyDictionary
 
@@ -36,6 +38,10 @@ _signature = cache(inspect.signature)
 _places: WeakKeyDictionary[
     asyncio.AbstractEventLoop, tuple[asyncio.Semaphore, asyncio.Semaphore]
 ] = WeakKeyDictionary()
+
+# Where the threads without work wait for more. They are kept, because requests wait longer beside
+# a thread that has just been started.
+_idle_threads: deque[SimpleQueue[Callable[[], None]]] = deque()
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ async def _run(task: NiceToHaveTask[Any], call: Callable[[], Any]) -> None:
             if inspect.iscoroutinefunction(task.function):
                 await call()
             else:
-                await _run_in_thread(task.name, call)
+                await _run_in_thread(call)
             return
         except asyncio.CancelledError as error:
             if (current := asyncio.current_task()) and current.cancelling():
@@ -123,13 +129,14 @@ async def _run(task: NiceToHaveTask[Any], call: Callable[[], Any]) -> None:
             logger.warning("%s raised in attempt %d", task.name, attempt, exc_info=True)
 
 
-async def _run_in_thread(name: str, call: Callable[[], Any]) -> None:
+async def _run_in_thread(call: Callable[[], Any]) -> None:
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
     new_places = (asyncio.Semaphore(THREADS), asyncio.Semaphore(OVERDUE))
     place, overdue = _places.setdefault(loop, new_places)
     await place.acquire()
     future: Future[BaseException | None] = Future()
     future.set_running_or_notify_cancel()
+    work_of_thread = _take_thread()
 
     def work() -> None:
         error: BaseException | None = None
@@ -137,6 +144,7 @@ async def _run_in_thread(name: str, call: Callable[[], Any]) -> None:
             context.run(call)
         except BaseException as raised:
             error = raised
+        _idle_threads.append(work_of_thread)
         future.set_result(error)
         with contextlib.suppress(RuntimeError):  # The loop is closed: the process is ending.
             loop.call_soon_threadsafe(leave)
@@ -144,8 +152,7 @@ async def _run_in_thread(name: str, call: Callable[[], Any]) -> None:
     def leave() -> None:  # Which place, is decided in the event loop only.
         place.release()
 
-    # As a daemon it does not hold up a process that shuts down.
-    threading.Thread(target=work, name=name, daemon=True).start()
+    work_of_thread.put(work)
     try:
         error = await asyncio.wrap_future(future)
     except asyncio.CancelledError:
@@ -157,3 +164,17 @@ async def _run_in_thread(name: str, call: Callable[[], Any]) -> None:
         raise
     if error is not None:
         raise error
+
+
+def _take_thread() -> SimpleQueue[Callable[[], None]]:
+    with contextlib.suppress(IndexError):
+        return _idle_threads.pop()
+    work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def run() -> None:
+        while True:
+            work.get()()
+
+    # As a daemon it does not hold up a process that shuts down.
+    threading.Thread(target=run, daemon=True).start()
+    return work

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from starlette.types import Message, Receive, Scope, Send
 
 from app.delivery import NiceToHaveTask, nice_to_have
-from app.delivery.nice_to_have import THREADS, prepare, run_calls
+from app.delivery.nice_to_have import OVERDUE, THREADS, prepare, run_calls
 from app.dependencies import Tasks
 from tests.bare.waiting import WITHIN_SECONDS, eventually_async
 
@@ -256,11 +256,13 @@ async def test_def_tasks_have_few_threads_and_none_of_the_routes() -> None:
     release = threading.Event()
     lock = threading.Lock()
     running: list[int] = [0]
+    threads: set[threading.Thread] = set()
 
     @nice_to_have
     def blocks() -> None:
         with lock:
             running.append(running[-1] + 1)
+            threads.add(threading.current_thread())
         release.wait(WITHIN_SECONDS)
         with lock:
             running.append(running[-1] - 1)
@@ -293,6 +295,7 @@ async def test_def_tasks_have_few_threads_and_none_of_the_routes() -> None:
             release.set()
     assert max(running) == THREADS
     assert running[-1] == 0
+    assert len(threads) <= THREADS + OVERDUE  # They are used again.
     assert count("blocks", "succeeded") == 50
 
 
