@@ -180,7 +180,8 @@ def _take(source: Path, project: Path) -> None:
 
 def _add_packages(project: Path, packages: Iterable[list[str]]) -> None:
     for arguments in packages:
-        added = run(uv("add", "--no-sync", "--python", sys.executable, *arguments), project)
+        # What is installed is locked then; to lock at each step takes seconds.
+        added = run(uv("add", "--frozen", "--python", sys.executable, *arguments), project)
         assert added.ok, added.output
 
 
