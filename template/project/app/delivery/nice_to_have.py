@@ -175,6 +175,6 @@ def _take_thread() -> SimpleQueue[Callable[[], None]]:
         while True:
             work.get()()
 
-    # As a daemon it does not hold up a process that shuts down.
+    # As a daemon, unlike AnyIO's threads, it does not hold up a process that shuts down.
     threading.Thread(target=run, daemon=True).start()
     return work
