@@ -50,9 +50,16 @@ def has_changes(template: Path) -> bool:
 
 
 def read_questions(template: Path) -> Mapping[str, Any]:
-    """Return the template's questions, by name, in the order they are asked."""
+    """Return the template's questions, by name, in the order they are asked.
+
+    What is computed from other answers is no question.
+    """
     config = yaml.safe_load((template / "copier.yml").read_text())
-    return {name: details for name, details in config.items() if not name.startswith("_")}
+    return {
+        name: details
+        for name, details in config.items()
+        if not name.startswith("_") and details.get("when") is not False
+    }
 
 
 def render(

@@ -14,6 +14,10 @@ ROOT = Path(__file__).parent.parent
 ANSWERS = ".copier-answers.yml"
 NAME = "Order Service"
 
+EVERY_PROJECT = "template/project/{{ every_project }}"
+WHERE_TASKS_MUST_HAPPEN = "template/project/{{ must_happen }}"
+"""The folders of two layers of the template."""
+
 # What tools and Python itself leave behind, and no project has in its history.
 LEFTOVERS = {".git", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 

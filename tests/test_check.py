@@ -9,6 +9,7 @@ import pytest
 
 from generator.variants import Variant
 from tests.conftest import ROOT, Command
+from tests.releases import EVERY_PROJECT
 
 
 def test_a_variant_passes(
@@ -54,7 +55,7 @@ def template(tmp_path: Path) -> Path:
 def test_a_defect_is_noticed(
     step: str, path: str, defect: str, template: Path, musthappen: Command
 ) -> None:
-    defective = template / "template/project" / path
+    defective = template / EVERY_PROJECT / path
     if step == "bare":  # Alone, it shows as much in a fraction of the time.
         shutil.rmtree(defective.parent)
         defective.parent.mkdir()
@@ -75,7 +76,7 @@ def test_what_mypy_knows_of_another_project_hides_no_defect(
     assert musthappen(*arguments).returncode == 0
     assert (template / ".mypy_cache/projects").is_dir()
 
-    module = template / "template/project/app/tasks/signups.py"
+    module = template / EVERY_PROJECT / "app/tasks/signups.py"
     module.write_text(f'{module.read_text()}\nnumber: int = "one"\n')
     checked = musthappen(*arguments)
 

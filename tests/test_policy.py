@@ -5,18 +5,29 @@ The rules are in CONTRIBUTING.md, the facts behind them in docs/decisions.
 
 import itertools
 import re
+from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from copier import run_copy
 
 from generator.rendering import read_questions
 from generator.variants import Variant
 from tests.conftest import ROOT
+from tests.releases import ANSWERS
+from tests.test_rendering import files
 
 TREE = ROOT / "template/project"
-MUST_HAPPEN = "{% if delivery == 'must_happen' %}"
+EVERY_PROJECT, MUST_HAPPEN, NICE_TO_HAVE = (
+    "{{ every_project }}",
+    "{{ must_happen }}",
+    "{{ nice_to_have }}",
+)
+ANSWERS_FILE = "{{ _copier_conf.answers_file }}.jinja"
+"""Copier wants it in the root, beside the layers."""
 RECORD = Path(__file__).with_name("questions.yml")
 
 # Where people write: these paths stay, whatever is answered. A path that left would take along what
@@ -56,34 +67,94 @@ WHERE_TASKS_MUST_HAPPEN = {
     "migrations/versions/orders_0001_create_orders_and_payments.py",
 }
 # Rooms of the template's own: what is in them may come and go.
-OURS = ("app/delivery/", "tests/", "{{ _copier_conf.answers_file }}")
+OURS = ("app/delivery/", "tests/")
 
 # Each of them makes Copier ask for trust, or breaks the updates of older projects.
 FORBIDDEN = {"_tasks", "_jinja_extensions", "_migrations", "_exclude", "_skip_if_exists"}
 
 
-def sources() -> list[str]:
-    """Return the paths of the template's files, with their conditions."""
-    return [
-        str(path.relative_to(TREE)).removesuffix(".jinja")
-        for path in TREE.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    ]
+def sources(tree: Path = TREE) -> dict[str, set[str]]:
+    """Return the paths of the template's files, as rendered, by the layer that they stand in."""
+    found: dict[str, set[str]] = {}
+    for path in tree.glob("*/**/*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            layer, *parts = path.relative_to(tree).parts
+            found.setdefault(layer, set()).add("/".join(parts).removesuffix(".jinja"))
+    return found
 
 
-def unconditional(source: str) -> str:
-    return source.replace(MUST_HAPPEN, "").replace("{% endif %}", "")
+def conditional(layers: Mapping[str, Collection[str]]) -> list[str]:
+    """Return which paths hold an expression below the layers' own folders."""
+    return sorted(path for paths in layers.values() for path in paths if re.search(r"[{}%]", path))
+
+
+def collisions(layers: Mapping[str, Collection[str]], tree_of: Collection[str]) -> list[str]:
+    """Return the paths that more than one of these layers would render."""
+    count = Counter(path for layer in tree_of for path in layers.get(layer, ()))
+    return sorted(path for path, number in count.items() if number > 1)
+
+
+def test_the_layers_are_those_that_the_questions_compute() -> None:
+    config = yaml.safe_load((ROOT / "copier.yml").read_text())
+    computed = {name for name in config.keys() - read_questions(ROOT) if not name.startswith("_")}
+    folders = {path.name for path in TREE.iterdir()} - {ANSWERS_FILE}
+    assert folders == {f"{{{{ {name} }}}}" for name in computed}
+
+
+def test_only_a_layers_own_folder_holds_a_condition() -> None:
+    assert conditional(sources()) == []
+
+
+def test_a_condition_in_a_path_is_noticed() -> None:
+    layers = {
+        "{{ every_project }}": {"app/{{ name }}.py", "{% if cron %}cron{% endif %}", "app/a.py"}
+    }
+    assert conditional(layers) == ["app/{{ name }}.py", "{% if cron %}cron{% endif %}"]
+
+
+def layers_of(project: Path) -> list[str]:
+    """Return the folders of the layers that a rendered project is made of."""
+    answers = yaml.safe_load((project / ANSWERS).read_text())
+    return [EVERY_PROJECT, f"{{{{ {answers['delivery']} }}}}"]
+
+
+def test_no_two_layers_hold_one_path_for_the_same_answers(project: Path) -> None:
+    layers = sources()
+    chosen = layers_of(project)
+    assert collisions(layers, chosen) == []
+    rendered = {path for layer in chosen for path in layers[layer]}
+    assert rendered == {str(path.relative_to(project)) for path in files(project)} - {ANSWERS}
+
+
+def test_a_path_in_two_layers_is_noticed() -> None:
+    layers = {"one": {"app/a.py", "app/b.py"}, "other": {"app/b.py"}, "third": {"app/a.py"}}
+    assert collisions(layers, ["one", "other"]) == ["app/b.py"]
+
+
+@pytest.mark.parametrize("name", ["every_project", "must_happen", "nice_to_have"])
+def test_a_layer_cannot_be_answered(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is computed"):
+        run_copy(
+            str(ROOT),
+            tmp_path / "project",
+            data={"project_name": "Shop", name: "elsewhere"},
+            vcs_ref="HEAD",
+            defaults=True,
+            quiet=True,
+        )
 
 
 def test_the_paths_where_people_write_stay() -> None:
-    assert {path for path in sources() if not path.startswith(OURS) and "{" not in path} == (
-        EVERYWHERE
-    )
-    conditional = {path for path in sources() if "{" in path}
-    found = {unconditional(path) for path in conditional if MUST_HAPPEN in path}
-    assert found >= WHERE_TASKS_MUST_HAPPEN
-    theirs = {unconditional(path) for path in conditional if not path.startswith(OURS)}
-    assert theirs <= WHERE_TASKS_MUST_HAPPEN
+    layers = sources()
+    everywhere = layers[EVERY_PROJECT] | (layers[MUST_HAPPEN] & layers[NICE_TO_HAVE])
+    assert theirs(everywhere) == EVERYWHERE
+    assert theirs(layers[MUST_HAPPEN]) - EVERYWHERE <= WHERE_TASKS_MUST_HAPPEN
+    assert layers[MUST_HAPPEN] >= WHERE_TASKS_MUST_HAPPEN
+
+
+def theirs(paths: Collection[str]) -> set[str]:
+    """Leave out of some paths the rooms of the template's own."""
+    return {path for path in paths if not path.startswith(OURS)}
 
 
 def test_every_variant_has_them(variant: Variant, project: Path) -> None:
@@ -97,11 +168,7 @@ def test_the_template_asks_for_no_trust_and_skips_nothing() -> None:
 
 
 def test_migrations_of_the_ledger_form_one_chain() -> None:
-    texts = [
-        path.read_text()
-        for path in TREE.rglob("ledger_*.py")
-        if "migrations" in str(path.relative_to(TREE))
-    ]
+    texts = [path.read_text() for path in TREE.glob("*/migrations/versions/ledger_*.py")]
     chain = {str(_assigned("revision", text)): _assigned("down_revision", text) for text in texts}
     assert list(chain.values()).count(None) == 1
     assert {each for each in chain.values() if each} == chain.keys() - {max(chain)}

@@ -15,7 +15,9 @@ from generator.variants import VARIANTS, Variant
 from tests.living import lost_promises, promise
 from tests.releases import (
     ANSWERS,
+    EVERY_PROJECT,
     ROOT,
+    WHERE_TASKS_MUST_HAPPEN,
     Template,
     commit,
     conflicts,
@@ -30,11 +32,8 @@ from tests.serving import Deployment, check, deployments, eventually, install, s
 MUST_HAPPEN = [variant for variant in VARIANTS.values() if variant.has_broker]
 NEXT = "v9999.0"
 
-LEDGER = "template/project/app/delivery/{% if delivery == 'must_happen' %}ledger.py{% endif %}"
-MIGRATION = (
-    "template/project/{% if delivery == 'must_happen' %}migrations{% endif %}"
-    "/versions/ledger_0002_remember_the_worker.py"
-)
+LEDGER = f"{WHERE_TASKS_MUST_HAPPEN}/app/delivery/ledger.py"
+MIGRATION = f"{WHERE_TASKS_MUST_HAPPEN}/migrations/versions/ledger_0002_remember_the_worker.py"
 ADDED_COLUMN = '''"""Remember which worker runs a task."""
 
 import sqlalchemy as sa
@@ -121,7 +120,7 @@ def changing(tmp_path: Path) -> Template:
 
 def test_a_difference_would_be_noticed(changing: Template, tmp_path: Path) -> None:
     changing.replace("copier.yml", "_subdirectory:", "_skip_if_exists: [Procfile]\n_subdirectory:")
-    procfile = changing.folder / "template/project/Procfile.jinja"
+    procfile = changing.folder / EVERY_PROJECT / "Procfile.jinja"
     procfile.write_text(procfile.read_text() + "cron: exec cron\n")
     changing.release(NEXT)
 
@@ -154,8 +153,9 @@ def test_a_new_question_changes_no_project(name: str, changing: Template, tmp_pa
     before = without_bookkeeping(tree(project))
     questions = changing.folder / "copier.yml"
     questions.write_text(questions.read_text() + "\nmonitoring:\n  type: bool\n  default: false\n")
-    file = "{% if monitoring %}monitoring.yaml{% endif %}"
-    (changing.folder / "template/project" / file).write_text("rules: []\n")
+    layer = changing.folder / "template/project/{{ '.' if monitoring else '' }}"
+    layer.mkdir()
+    (layer / "monitoring.yaml").write_text("rules: []\n")
     changing.release("v2.0")
 
     update(project)

@@ -14,7 +14,7 @@ import yaml
 from generator.rendering import ANSWERS
 from generator.variants import VARIANTS, Variant
 from tests.conftest import Command
-from tests.releases import Template, commit, git
+from tests.releases import EVERY_PROJECT, Template, commit, git
 from tests.test_new import ENTER, Terminal
 from tests.test_refusals import assert_refused
 
@@ -41,8 +41,8 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Template:
     """Return the template with two releases, and a commit that is not released yet."""
     template = Template(tmp_path_factory.mktemp("releases"))
     template.release("v1.0.0")
-    project = template.folder / "template/project"
-    template.replace(f"template/project/{CHANGED}", OLD, NEW)
+    project = template.folder / EVERY_PROJECT
+    template.replace(f"{EVERY_PROJECT}/{CHANGED}", OLD, NEW)
     (project / ADDED).write_text("Added.\n")
     for path in DROPPED:
         (project / path).unlink()

@@ -1,26 +1,3 @@
-{% if delivery == 'nice_to_have' -%}
-"""Give each test the service in this process."""
-
-from collections.abc import Iterator
-
-import pytest
-from fastapi.testclient import TestClient
-
-from app.main import app
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run `async def` tests on the event loop that the server uses."""
-    return "asyncio"
-
-
-@pytest.fixture
-def client() -> Iterator[TestClient]:
-    """A client of the service."""
-    with TestClient(app) as client:
-        yield client
-{%- else -%}
 """Give each test the service in this process, on an empty SQLite database of this run's own."""
 
 import sqlite3
@@ -104,4 +81,3 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     monkeypatch.setattr(relay, "INTERVAL_SECONDS", 0.05)
     with TestClient(service) as client:
         yield client
-{%- endif %}

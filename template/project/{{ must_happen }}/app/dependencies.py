@@ -1,15 +1,3 @@
-{% if delivery == 'nice_to_have' -%}
-"""Give routes and their dependencies what belongs to one request: its tasks."""
-
-from typing import Annotated
-
-from fastapi import BackgroundTasks, Depends
-
-from app.delivery import TaskQueue
-
-
-async def get_tasks(background_tasks: BackgroundTasks) -> TaskQueue:
-{%- else -%}
 """Give routes and their dependencies what belongs to one request: its session and its tasks.
 
 Only the API imports this module: workers and relays start sooner without FastAPI.
@@ -37,9 +25,8 @@ Session = Annotated[AsyncSession, Depends(get_session, scope="function")]
 
 
 async def get_tasks(session: Session, background_tasks: BackgroundTasks) -> TaskQueue:
-{%- endif %}
     """Return the task queue of this request; `def` would take a thread for it."""
-    return TaskQueue({{ "session, " if delivery == "must_happen" }}background_tasks)
+    return TaskQueue(session, background_tasks)
 
 
 Tasks = Annotated[TaskQueue, Depends(get_tasks)]
