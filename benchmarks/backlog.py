@@ -21,7 +21,9 @@ def bench(lab: Lab) -> Result:
     number, seconds = lab.scale(100_000, 200), lab.scale(600, 1)
     stamps = Stamps(lab.folder / "backlog.stamps", WARM_UP)
     projects = {variant.name: lab.project(variant.name) for variant in lab.variants}
-    ours = {name: Ours(lab, project, stamps, number) for name, project in projects.items()}
+    ours = {
+        name: Ours(lab, project, stamps, number) for name, project in projects.items()
+    }
     with ExitStack() as stack:
         relays = {}
         for name, project in projects.items():
@@ -42,7 +44,9 @@ def bench(lab: Lab) -> Result:
         with ThreadPoolExecutor(len(projects)) as pool:
             watched = dict(zip(projects, pool.map(watch, lab.variants), strict=True))
     for name, (most, share) in watched.items():
-        result.add(f"{name}, at most", "waiting tasks", "messages", [most], [number], MESSAGES)
+        result.add(
+            f"{name}, at most", "waiting tasks", "messages", [most], [number], MESSAGES
+        )
         result.add(f"{name}, its relay", "", "% of a core", [100 * share], goal=RELAY)
     result.versions = lab.postgresql.version
     return result

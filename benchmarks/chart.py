@@ -15,10 +15,14 @@ def bars(title: str, unit: str, groups: Mapping[str, Mapping[str, float]]) -> st
     colours = {name: _COLOURS[n % len(_COLOURS)] for n, name in enumerate(series)}
     highest = max(value for group in groups.values() for value in group.values())
     scale = (_WIDTH - _LABEL - 70) / highest
-    parts = [f'<text x="0" y="14" font-weight="bold">{escape(title)} ({escape(unit)})</text>']
+    parts = [
+        f'<text x="0" y="14" font-weight="bold">{escape(title)} ({escape(unit)})</text>'
+    ]
     at = 0
     for name in series:
-        parts.append(f'<rect x="{at}" y="26" width="10" height="10" fill="{colours[name]}"/>')
+        parts.append(
+            f'<rect x="{at}" y="26" width="10" height="10" fill="{colours[name]}"/>'
+        )
         parts.append(f'<text x="{at + 14}" y="35">{escape(name)}</text>')
         at += 30 + 7 * len(name)
     y = _HEAD

@@ -51,21 +51,33 @@ console.width = max(console.width, 160)
 def bench(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help=f"Of {', '.join(BENCHMARKS)}; all when none is named."),
+        typer.Argument(
+            metavar="NAME", help=f"Of {', '.join(BENCHMARKS)}; all when none is named."
+        ),
     ] = None,
     variants: Annotated[
-        list[str] | None, typer.Option("--variant", "-v", help="Only this; can be repeated.")
+        list[str] | None,
+        typer.Option("--variant", "-v", help="Only this; can be repeated."),
     ] = None,
-    repeat: Annotated[int, typer.Option(min=0, help="Repetitions; 0 measures nothing.")] = 5,
-    quick: Annotated[bool, typer.Option("--quick", help="Show that it works, no figures.")] = False,
+    repeat: Annotated[
+        int, typer.Option(min=0, help="Repetitions; 0 measures nothing.")
+    ] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Show that it works, no figures.")
+    ] = False,
     json: Annotated[
-        Path | None, typer.Option(help="Where figures are kept, beside those it holds already.")
+        Path | None,
+        typer.Option(help="Where figures are kept, beside those it holds already."),
     ] = None,
-    write: Annotated[Path | None, typer.Option(help="The page to write of all figures.")] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="The page to write of all figures.")
+    ] = None,
 ) -> None:
     """Measure what the promise costs, against what a user would pick instead."""
     if unknown := [name for name in names or () if name not in BENCHMARKS]:
-        raise Refusal(f"unknown benchmark {unknown[0]}: there are {', '.join(BENCHMARKS)}")
+        raise Refusal(
+            f"unknown benchmark {unknown[0]}: there are {', '.join(BENCHMARKS)}"
+        )
     template, chosen = find_template(), find_variants(variants or [])
     results = figures.load(json) if json else {}
     # What we start lives in sessions of its own: end it when we are told to end.
@@ -91,7 +103,9 @@ def _run(name: str, lab: Lab) -> Result:
         result = BENCHMARKS[name](lab)
     except Failed as reason:
         console.print(str(reason), markup=False, highlight=False)
-        raise Refusal(f"{name} cannot be measured: a program that it needs failed") from reason
+        raise Refusal(
+            f"{name} cannot be measured: a program that it needs failed"
+        ) from reason
     result.load_before = load
     result.seconds = time.monotonic() - began
     result.quick = lab.scale.quick
@@ -117,5 +131,6 @@ def _show(result: Result) -> None:
     for note in result.notes:
         console.print(note, markup=False, highlight=False)
     console.print(
-        f"load before: {result.load_before:.1f}, took {result.seconds:.0f} s", style="dim"
+        f"load before: {result.load_before:.1f}, took {result.seconds:.0f} s",
+        style="dim",
     )

@@ -11,7 +11,16 @@ from benchmarks.processes import Failed, Process, eventually, measure, run
 from benchmarks.stamps import Stamps, rate
 from generator.variants import Variant
 
-VERSIONS = ("celery", "kombu", "arq", "dramatiq", "redis", "pika", "asyncpg", "sqlalchemy")
+VERSIONS = (
+    "celery",
+    "kombu",
+    "arq",
+    "dramatiq",
+    "redis",
+    "pika",
+    "asyncpg",
+    "sqlalchemy",
+)
 RIVALS = ("procrastinate", "pgqueuer")
 WARM_UP = 64
 ALWAYS, EVERY_SECOND = "always", "everysec"
@@ -29,7 +38,11 @@ _WORKERS = {
     "dramatiq": "exec dramatiq {}:broker --processes 2 --threads 16",
 }
 _CONNECTIONS = {"celery": 4, "arq": 16, "dramatiq": 32}
-_GOALS = {"celery": Goal(at_least=0.6), "arq": Goal(at_least=0.6), "dramatiq": Goal(at_least=0.5)}
+_GOALS = {
+    "celery": Goal(at_least=0.6),
+    "arq": Goal(at_least=0.6),
+    "dramatiq": Goal(at_least=0.5),
+}
 
 
 class Ours:
@@ -43,7 +56,11 @@ class Ours:
         self._processes: list[Process] = []
         self._url = lab.database(project)
         broker = lab.broker(project.variant.name)
-        self.settings = {"DATABASE_URL": self._url, "BROKER_URL": broker.url, **stamps.settings}
+        self.settings = {
+            "DATABASE_URL": self._url,
+            "BROKER_URL": broker.url,
+            **stamps.settings,
+        }
         with self.running("worker", "relay"):  # Declares the queues.
             self._project.measure("enqueue", WARM_UP, **self.settings)
             self._finish()
@@ -73,7 +90,9 @@ class Ours:
     def wait_until_published(self, within: float = 60) -> None:
         """Wait until the relay has handed all tasks to the broker."""
         eventually(
-            lambda: not self._count("published_at IS NULL"), "all are published", within=within
+            lambda: not self._count("published_at IS NULL"),
+            "all are published",
+            within=within,
         )
 
     def stream(self) -> float:
@@ -92,9 +111,12 @@ class Ours:
 
     def _finish(self, stamped: bool = False) -> list[float]:
         try:
-            if stamped:  # A look at the database starts a program, which takes its time from tasks.
+            # A look at the database starts a program, which takes its time from tasks.
+            if stamped:
                 self._stamps.wait(self._check)
-            eventually(lambda: not self._count("finished_at IS NULL"), "all ended", within=300)
+            eventually(
+                lambda: not self._count("finished_at IS NULL"), "all ended", within=300
+            )
         except Failed as failure:
             counting = "SELECT status, attempts, count(*) FROM tasks GROUP BY 1, 2"
             rows = self._lab.postgresql.query(self._url, counting)
@@ -141,7 +163,9 @@ class Bare:
     def start_worker(self, **settings: str) -> Process:
         """Start its worker."""
         command = _WORKERS[self._project.engine].format(self._module)
-        return self._project.start_command(command, "bare", **self._settings, **settings)
+        return self._project.start_command(
+            command, "bare", **self._settings, **settings
+        )
 
     def warm_up(self, worker: Process) -> None:
         """Let the worker run a few tasks."""
@@ -157,7 +181,9 @@ class Bare:
         """
         self._stamps.clear()
         self.publish(self._number)
-        worker = self.start_worker(**({"BENCH_TWO_STATEMENTS": database} if database else {}))
+        worker = self.start_worker(
+            **({"BENCH_TWO_STATEMENTS": database} if database else {})
+        )
         try:
             return rate(self._stamps.wait(worker.check))
         finally:
@@ -218,8 +244,12 @@ def bench(lab: Lab) -> Result:
     number = lab.scale(3000, 100)
     stamps = Stamps(lab.folder / "end-to-end.stamps", number)
     projects = {variant.name: lab.project(variant.name) for variant in lab.variants}
-    ours = {name: Ours(lab, project, stamps, number) for name, project in projects.items()}
-    bare = {name: Bare(lab, project, stamps, number) for name, project in projects.items()}
+    ours = {
+        name: Ours(lab, project, stamps, number) for name, project in projects.items()
+    }
+    bare = {
+        name: Bare(lab, project, stamps, number) for name, project in projects.items()
+    }
     rivals = {name: Rival(lab, name, stamps, number) for name in RIVALS}
     some_project = next(iter(projects.values()))
     url = lab.database(some_project)
@@ -230,7 +260,9 @@ def bench(lab: Lab) -> Result:
         common = {name: rival.backlog() for name, rival in rivals.items()}
         for connections in sorted({_CONNECTIONS[p.engine] for p in projects.values()}):
             fill(lab, url, number)
-            common[_bare_sql(connections)] = some_project.measure("ceiling", url, connections)
+            common[_bare_sql(connections)] = some_project.measure(
+                "ceiling", url, connections
+            )
         for name, project in projects.items():
             rates = {**common, ALONE: bare[name].backlog()}
             rate_of_ours = ours[name].backlog()

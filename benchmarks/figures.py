@@ -34,7 +34,9 @@ class Goal:
 
     def __str__(self) -> str:
         bounds = {"≥": self.at_least, "≤": self.at_most}
-        return " ".join(f"{sign} {short(b)}" for sign, b in bounds.items() if b is not None)
+        return " ".join(
+            f"{sign} {short(b)}" for sign, b in bounds.items() if b is not None
+        )
 
     def holds(self, value: float) -> bool:
         """Whether a value is within the bounds."""
@@ -75,7 +77,11 @@ class Row:
     def holds(self) -> bool | None:
         """Whether the goal is reached; none without a goal."""
         judged = self.figure if self.goal and self.goal.of_figure else self.ratio
-        return None if self.goal is None or judged is None else self.goal.holds(judged.median)
+        return (
+            None
+            if self.goal is None or judged is None
+            else self.goal.holds(judged.median)
+        )
 
 
 @dataclass
@@ -129,7 +135,9 @@ def load(path: Path) -> dict[str, Result]:
     """Return the results in a file that `save` wrote, by name; none if there is no such file."""
     if not path.exists():
         return {}
-    return {name: _result(stored) for name, stored in json.loads(path.read_text()).items()}
+    return {
+        name: _result(stored) for name, stored in json.loads(path.read_text()).items()
+    }
 
 
 def save(path: Path, results: Mapping[str, Result]) -> None:

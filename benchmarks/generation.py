@@ -13,7 +13,10 @@ from benchmarks.processes import run
 from generator.variants import VARIANTS, Variant
 
 TWICE = Goal(at_most=2)
-ONE_FILE, PLAIN_FILES = "a template of one file", "a template of the same files as plain text"
+ONE_FILE, PLAIN_FILES = (
+    "a template of one file",
+    "a template of the same files as plain text",
+)
 
 _IDENTITY = ["-c", "user.name=bench", "-c", "user.email=bench@example.com"]
 
@@ -30,14 +33,19 @@ def bench(lab: Lab) -> Result:
     one_file = _plain_template(lab.folder / "one-file", {"README.md": "# A project\n"})
     plain = {variant.name: _plain_copy(lab, ours, variant) for variant in variants}
     rows = {
-        (name, floor): result.add(name, floor, "s", [], goal=TWICE if floor == ONE_FILE else None)
+        (name, floor): result.add(
+            name, floor, "s", [], goal=TWICE if floor == ONE_FILE else None
+        )
         for name in plain
         for floor in (ONE_FILE, PLAIN_FILES)
     }
     for _ in range(lab.scale.repetitions):
         for variant in variants:
             name = variant.name
-            floors = {ONE_FILE: _copy(lab, one_file), PLAIN_FILES: _copy(lab, plain[name])}
+            floors = {
+                ONE_FILE: _copy(lab, one_file),
+                PLAIN_FILES: _copy(lab, plain[name]),
+            }
             seconds = _copy(lab, ours, variant.answers)
             for floor, floor_seconds in floors.items():
                 rows[name, floor].figures.append(seconds)
@@ -67,9 +75,19 @@ def _plain_copy(lab: Lab, ours: Path, variant: Variant) -> Path:
     return _plain_template(folder, {})
 
 
-def _run_copier(lab: Lab, template: Path, target: Path, answers: Mapping[str, str]) -> float:
+def _run_copier(
+    lab: Lab, template: Path, target: Path, answers: Mapping[str, str]
+) -> float:
     data = {"project_name": "Order Service", **answers} if answers else {}
-    command = [sys.executable, "-m", "copier", "copy", "--quiet", "--defaults", "--vcs-ref=HEAD"]
+    command = [
+        sys.executable,
+        "-m",
+        "copier",
+        "copy",
+        "--quiet",
+        "--defaults",
+        "--vcs-ref=HEAD",
+    ]
     command += [f"--data={name}={value}" for name, value in data.items()]
     began = time.perf_counter()
     run([*command, str(template), str(target)], lab.folder)
@@ -87,7 +105,8 @@ def _plain_template(folder: Path, files: Mapping[str, str]) -> Path:
 
 def _commit(folder: Path) -> None:
     commit = [*_IDENTITY, "commit", "-qm", "Template"]
-    packing = ["gc", "-q"]  # As what a server sends is: hundreds of small files are slow to clone.
+    # As what a server sends is: hundreds of small files are slow to clone.
+    packing = ["gc", "-q"]
     for command in (["init", "-q"], ["add", "-A"], commit, packing):
         subprocess.run(["git", *command], cwd=folder, check=True)
 

@@ -30,7 +30,8 @@ class Size:
     @property
     def statement(self) -> str:
         """What inserts them."""
-        # Spread over the retention time, in the order of their ids, as they grow in production.
+        # Spread over the retention time, in the order of their ids, as they grow in
+        # production.
         moment = f"now() - interval '29 d' * (1 - i / {self.number + 1}.0)"
         if self.kind == "finished":
             return _FILL.format(
@@ -63,14 +64,18 @@ def bench(lab: Lab) -> Result:
     """Fill a database per size, and measure them in turns."""
     result = Result("growth")
     project = lab.project(lab.variants[0].name)
-    finished = [Size(number, "finished") for number in lab.scale.sizes(100_000, 5_000_000)]
+    finished = [
+        Size(number, "finished") for number in lab.scale.sizes(100_000, 5_000_000)
+    ]
     small, large = lab.scale.sizes(1_000, 1_000_000)
     comparisons = [
         *((size, Size(0, "finished")) for size in finished),
         (Size(large, "published"), Size(small, "published")),
         (Size(large, "due"), Size(small, "due")),
     ]
-    sizes = dict.fromkeys(size for comparison in comparisons for size in reversed(comparison))
+    sizes = dict.fromkeys(
+        size for comparison in comparisons for size in reversed(comparison)
+    )
     urls = {size: _fill(lab, project, size) for size in sizes}
     measured: dict[Size, list[dict[str, float]]] = {size: [] for size in urls}
     number = lab.scale(500, 20)
@@ -92,11 +97,17 @@ def bench(lab: Lab) -> Result:
     plans = project.measure("growth", "explain", 0, DATABASE_URL=urls[largest])
     indexed = 0
     for name, lines in plans.items():
-        scans = [line.strip(" ->").partition("  (")[0] for line in lines if " on tasks" in line]
+        scans = [
+            line.strip(" ->").partition("  (")[0]
+            for line in lines
+            if " on tasks" in line
+        ]
         indexed += any("ix_tasks_" in scan for scan in scans)
         result.notes.append(f"`{name}` with {largest}: {' · '.join(scans)}")
     what = "relay queries that read a partial index"
-    result.add(what, "all of them", "queries", [indexed], [len(plans)], Goal(at_least=1))
+    result.add(
+        what, "all of them", "queries", [indexed], [len(plans)], Goal(at_least=1)
+    )
     result.versions = lab.postgresql.version
     return result
 

@@ -74,13 +74,19 @@ class Project:
     def start_command(self, command: str, name: str, **settings: str) -> Process:
         """Start any program in its environment."""
         log = self.folder / f"{name}-{next(self._numbers)}.log"
-        return Process(command, self.folder, log, environment=self.environment(**settings))
+        return Process(
+            command, self.folder, log, environment=self.environment(**settings)
+        )
 
-    def start_api(self, app: str = "bench_api:app", **settings: str) -> tuple[Process, int]:
+    def start_api(
+        self, app: str = "bench_api:app", **settings: str
+    ) -> tuple[Process, int]:
         """Start an API with the benchmarks' routes, and return it and its port once it answers."""
         port = free_port()
         alive = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        command = f"{self._commands['api'].replace('app.main:app', app)} --no-access-log"
+        command = (
+            f"{self._commands['api'].replace('app.main:app', app)} --no-access-log"
+        )
         api = self.start_command(command, "api", PORT=str(port), **settings)
 
         def look() -> bool:
@@ -138,7 +144,10 @@ class Lab:
         environment = self.folder / "rivals"
         run(uv("venv", "--python", sys.executable, str(environment)), self.folder)
         python = str(environment / "bin/python")
-        run(uv("pip", "install", *self._compiling, "--python", python, *RIVALS), self.folder)
+        run(
+            uv("pip", "install", *self._compiling, "--python", python, *RIVALS),
+            self.folder,
+        )
         return python
 
     @property
@@ -162,7 +171,9 @@ class Lab:
         """Start a broker of its own for a variant: engines declare the same queues differently."""
         folder = self.folder / f"{name}-broker"
         folder.mkdir()
-        start = {"redis": start_redis, "rabbitmq": start_rabbitmq}[VARIANTS[name].answers["broker"]]
+        start = {"redis": start_redis, "rabbitmq": start_rabbitmq}[
+            VARIANTS[name].answers["broker"]
+        ]
         server = start(folder)
         self.closing.callback(server.stop)
         return server
@@ -170,8 +181,12 @@ class Lab:
     def _make_project(self, name: str) -> Project:
         variant = VARIANTS[name]
         folder = self.folder / name
-        render(self.template, folder, {"project_name": "Order Service", **variant.answers})
-        run(uv("sync", *self._compiling, "--no-dev", "--python", sys.executable), folder)
+        render(
+            self.template, folder, {"project_name": "Order Service", **variant.answers}
+        )
+        run(
+            uv("sync", *self._compiling, "--no-dev", "--python", sys.executable), folder
+        )
         if variant.has_broker:
             shutil.copy(INSIDE / "bench_tasks.py", folder / "app/tasks")
         return Project(variant, folder)
@@ -179,8 +194,17 @@ class Lab:
 
 def run_load(port: int, method: str, path: str, **options: object) -> dict[str, Any]:
     """Send requests to an API from a process of its own; see `benchmarks/load.py`."""
-    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    command = [sys.executable, str(HERE / "load.py"), str(port), method, path, *arguments]
+    arguments = [
+        f"--{name.replace('_', '-')}={value}" for name, value in options.items()
+    ]
+    command = [
+        sys.executable,
+        str(HERE / "load.py"),
+        str(port),
+        method,
+        path,
+        *arguments,
+    ]
     answer: dict[str, Any] = measure(command, HERE)
     return answer
 

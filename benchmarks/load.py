@@ -1,8 +1,8 @@
 """Sends requests and times them, with little work of its own, in a process of its own.
 
-Closed loop: each connection sends its next request when it has the answer. With `--rate`, requests
-start at their appointed times instead, and a late answer counts from that time. After `--seconds`
-no further request is sent, and requests may fail.
+Closed loop: each connection sends its next request when it has the answer. With
+`--rate`, requests start at their appointed times instead, and a late answer counts from
+that time. After `--seconds` no further request is sent, and requests may fail.
 """
 
 import argparse
@@ -29,7 +29,9 @@ class Client:
     async def run(self) -> float:
         """Send all requests and return how many seconds that took."""
         self._started = time.perf_counter()
-        await asyncio.gather(*(self._connect() for _ in range(self._options.connections)))
+        await asyncio.gather(
+            *(self._connect() for _ in range(self._options.connections))
+        )
         return time.perf_counter() - self._started
 
     async def _connect(self) -> None:
@@ -37,11 +39,16 @@ class Client:
         while self._left > 0:
             self._left -= 1
             started = await self._appointed_time()
-            if self._options.seconds and started - self._started > self._options.seconds:
+            if (
+                self._options.seconds
+                and started - self._started > self._options.seconds
+            ):
                 break
             writer.write(self._request)
             head = await reader.readuntil(b"\r\n\r\n")
-            if length := int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0):
+            if length := int(
+                head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0
+            ):
                 await reader.readexactly(length)
             self.latencies.append(time.perf_counter() - started)
             self.failures += not head.startswith(b"HTTP/1.1 2")

@@ -8,7 +8,8 @@ from benchmarks.lab import Lab, Project, run_load
 
 ENQUEUE = Goal(at_most=1.5)
 UNDER_FLOOD = Goal(at_most=2)
-FLOODING_REQUESTS = 60  # More than the 40 threads that `def` routes share with bare tasks.
+# More than the 40 threads that `def` routes share with bare tasks.
+FLOODING_REQUESTS = 60
 CHECKED = "add_task after a check of its arguments"
 PLAIN_THREAD = "a plain thread that computes"
 CASES = {
@@ -40,8 +41,12 @@ def bench(lab: Lab) -> Result:
 
 def _bench_enqueue(lab: Lab, result: Result, project: Project) -> None:
     number = lab.scale(3000, 100)
-    request = result.add("a request with a task", "the same with add_task", "ms", [], goal=ENQUEUE)
-    through = result.add("requests with a task", "the same with add_task", "requests/s", [])
+    request = result.add(
+        "a request with a task", "the same with add_task", "ms", [], goal=ENQUEUE
+    )
+    through = result.add(
+        "requests with a task", "the same with add_task", "requests/s", []
+    )
     call = result.add("the call alone", "add_task alone", "µs", [], goal=ENQUEUE)
     checked = result.add(CHECKED, "add_task alone", "µs", [])
     with running(project) as port:
@@ -72,7 +77,9 @@ def _bench_flood(lab: Lab, result: Result, project: Project) -> None:
                 options = {"connections": 16, "requests": number, "rate": rate}
                 options["seconds"] = 30
                 idle = run_load(port, "GET", "/sync", **options)
-                requests = 1 if case == PLAIN_THREAD else lab.scale(FLOODING_REQUESTS, 4)
+                requests = (
+                    1 if case == PLAIN_THREAD else lab.scale(FLOODING_REQUESTS, 4)
+                )
                 path = f"/flood/{flood}"
                 run_load(port, "POST", path, connections=requests, requests=requests)
                 busy = run_load(port, "GET", "/sync", **options)

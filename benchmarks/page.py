@@ -93,7 +93,9 @@ def _two_statements(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.against == TWO_STATEMENTS:
             pairs = zip(row.references, alone[row.what], strict=True)
-            kept.append(f"{row.what} {short(median(least / bare for least, bare in pairs))}")
+            kept.append(
+                f"{row.what} {short(median(least / bare for least, bare in pairs))}"
+            )
     return f"the engine and two statements a task, nothing else: {', '.join(kept)}"
 
 
@@ -101,7 +103,9 @@ def _second_row(rows: Sequence[Row]) -> str:
     spans = []
     for metric in ("median", "throughput"):
         ending = f"second row, {metric}"
-        seconds = [row.ratio.median for row in rows if row.what.endswith(ending) and row.ratio]
+        seconds = [
+            row.ratio.median for row in rows if row.what.endswith(ending) and row.ratio
+        ]
         spans.append(f"{metric} {short(min(seconds))} to {short(max(seconds))}")
     return f"with a second row instead of a task: {', '.join(spans)}"
 
@@ -114,7 +118,9 @@ def _ratio(rows: Sequence[Row], what: str) -> str:
 
 def _floor(rows: Sequence[Row]) -> str:
     floors = [(row.what, row.reference) for row in rows if row.goal and row.reference]
-    return "alone: " + ", ".join(f"{what} {short(floor.median)}" for what, floor in floors)
+    return "alone: " + ", ".join(
+        f"{what} {short(floor.median)}" for what, floor in floors
+    )
 
 
 def _processor_time(rows: Sequence[Row]) -> str:
@@ -124,7 +130,9 @@ def _processor_time(rows: Sequence[Row]) -> str:
 
 def _plain_files(rows: Sequence[Row]) -> str:
     floors = [row.reference.median for row in rows if not row.goal and row.reference]
-    return f"the same files as plain text: {short(min(floors))} to {short(max(floors))} s"
+    return (
+        f"the same files as plain text: {short(min(floors))} to {short(max(floors))} s"
+    )
 
 
 REQUIREMENTS = (
@@ -207,7 +215,9 @@ REQUIREMENTS = (
         lambda row: row.what.startswith("a def route"),
         limit=partial(_ratio, what=f"{PLAIN_THREAD}, p99"),
     ),
-    Requirement("the whole test command within 15 minutes", "tests", limit=_processor_time),
+    Requirement(
+        "the whole test command within 15 minutes", "tests", limit=_processor_time
+    ),
 )
 
 
@@ -238,7 +248,9 @@ def _machine(results: Sequence[Result]) -> str:
     versions = {name: v for result in results for name, v in result.versions.items()}
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     cores = f"{os.cpu_count()} cores of {_processor()}, {platform.system()}"
-    table = _table(["benchmark", "measured", "repetitions", "load before it", "took"], rows)
+    table = _table(
+        ["benchmark", "measured", "repetitions", "load before it", "took"], rows
+    )
     return f"On {cores}, servers, workers and load together. {listed}.\n\n{table}"
 
 
@@ -257,7 +269,9 @@ def _verdicts(results: Mapping[str, Result]) -> str:
         if requirement.benchmark not in results:
             continue
         every = results[requirement.benchmark].rows
-        judged = [row for row in every if row.holds is not None and requirement.concerns(row)]
+        judged = [
+            row for row in every if row.holds is not None and requirement.concerns(row)
+        ]
         if not judged:
             continue
         reached = [row for row in judged if row.holds]
@@ -274,7 +288,13 @@ def _verdicts(results: Mapping[str, Result]) -> str:
                 requirement.limit(every) if not holds else "",
             ]
         )
-    head = ["benchmark", "must show", "reached", "figures; how many reach it", "limit, measured"]
+    head = [
+        "benchmark",
+        "must show",
+        "reached",
+        "figures; how many reach it",
+        "limit, measured",
+    ]
     return f"## What must hold\n\n{_table(head, rows)}"
 
 
@@ -288,7 +308,9 @@ def _pictures(result: Result) -> dict[str, str]:
         for row in result.rows:
             if row.reference and row.against not in (LESS_SAFE, STREAM):
                 group = groups.setdefault(row.what, {"this project": row.figure.median})
-                against = "bare SQL" if row.against.startswith("bare SQL") else row.against
+                against = (
+                    "bare SQL" if row.against.startswith("bare SQL") else row.against
+                )
                 group[against] = row.reference.median
         title = "A backlog of trivial tasks, one worker service"
         return {"performance-end-to-end.svg": bars(title, "tasks a second", groups)}
@@ -300,7 +322,11 @@ def _pictures(result: Result) -> dict[str, str]:
                 group["this project"] = row.figure.median
                 if row.reference:
                     group[row.against] = row.reference.median
-        return {"performance-start.svg": bars("From enqueue to the first line", "ms", groups)}
+        return {
+            "performance-start.svg": bars(
+                "From enqueue to the first line", "ms", groups
+            )
+        }
     return {}
 
 

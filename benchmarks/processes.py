@@ -106,7 +106,9 @@ def run(
     except subprocess.TimeoutExpired:
         raise Failed(f"{command[:3]!r} took more than {time_limit:.0f} s") from None
     if done.returncode != 0:
-        raise Failed(f"{command[:3]!r} failed:\n{(done.stdout + done.stderr)[-_LOG_CHARACTERS:]}")
+        raise Failed(
+            f"{command[:3]!r} failed:\n{(done.stdout + done.stderr)[-_LOG_CHARACTERS:]}"
+        )
     return done.stdout
 
 
@@ -131,8 +133,8 @@ def eventually(look: Callable[[], Seen], what: str, *, within: float = 60) -> Se
 def free_port() -> int:
     """Return a TCP port that nothing listens on."""
     while True:
-        # Below the ports that systems give to outgoing connections: one of those would be gone when
-        # what listened there has been killed and comes back.
+        # Below the ports that systems give to outgoing connections: one of those would
+        # be gone when what listened there has been killed and comes back.
         port = 20_000 + secrets.randbelow(12_768)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port

@@ -15,8 +15,16 @@ THREAD, LOOP = "/row-and-engine-in-thread", "/row-and-engine-on-loop"
 WITHOUT = "the same without"
 METRICS = {"median": "ms", "p99": "ms", "throughput": "requests/s"}
 
-_WITH_TASK = {"median": Goal(at_most=1.3), "p99": None, "throughput": Goal(at_least=1 / 1.3)}
-_BROKER_AWAY = {"median": Goal(at_most=1.2), "p99": None, "throughput": Goal(at_least=1 / 1.2)}
+_WITH_TASK = {
+    "median": Goal(at_most=1.3),
+    "p99": None,
+    "throughput": Goal(at_least=1 / 1.3),
+}
+_BROKER_AWAY = {
+    "median": Goal(at_most=1.2),
+    "p99": None,
+    "throughput": Goal(at_least=1 / 1.2),
+}
 
 Figures = dict[str, float]
 
@@ -39,13 +47,19 @@ class Service:
     def running(self) -> Iterator[None]:
         """Run the API meanwhile."""
         # The project's own tests have one.
-        module = runpy.run_path(str(self._project.folder / "tests/support/proxy.py"))
+        module = runpy.run_path(
+            str(self._project.folder / "tests/delivery/support/proxy.py")
+        )
         self.proxy = module["Proxy"]("127.0.0.1", self._broker.port)
-        through = self._broker.url.replace(f":{self._broker.port}", f":{self.proxy.port}")
+        through = self._broker.url.replace(
+            f":{self._broker.port}", f":{self.proxy.port}"
+        )
         direct = {**self._settings, "BROKER_URL": self._broker.url}
         with ExitStack() as stack:
             stack.callback(self.proxy.refuse)
-            api, self._port = self._project.start_api(**self._settings, BROKER_URL=through)
+            api, self._port = self._project.start_api(
+                **self._settings, BROKER_URL=through
+            )
             stack.callback(api.stop)
             with ExitStack() as declaring:  # The worker declares the queues.
                 for kind in ("worker", "relay"):
@@ -63,9 +77,13 @@ class Service:
 
         What refuses or hangs is given only so many seconds, and may fail.
         """
-        self._lab.postgresql.query(self._url, "TRUNCATE tasks", "TRUNCATE orders CASCADE")
+        self._lab.postgresql.query(
+            self._url, "TRUNCATE tasks", "TRUNCATE orders CASCADE"
+        )
         limits: dict[str, object] = {"seconds": seconds} if seconds else {}
-        one = run_load(self._port, "POST", path, connections=1, requests=self._number, **limits)
+        one = run_load(
+            self._port, "POST", path, connections=1, requests=self._number, **limits
+        )
         many = run_load(
             self._port, "POST", path, connections=8, requests=2 * self._number, **limits
         )
@@ -82,7 +100,9 @@ def bench(lab: Lab) -> Result:
     return result
 
 
-def _bench_variant(lab: Lab, result: Result, variant: Variant, service: Service) -> None:
+def _bench_variant(
+    lab: Lab, result: Result, variant: Variant, service: Service
+) -> None:
     is_async = variant.answers["engine"] == "arq"
     direct = [THREAD] if is_async else [THREAD, LOOP]
     states: dict[str, Callable[[], None]] = {
@@ -95,11 +115,14 @@ def _bench_variant(lab: Lab, result: Result, variant: Variant, service: Service)
         for state, enter in states.items():
             enter()
             if state == "up":
-                time.sleep(1.5)  # The relay publishes again a second after it could not.
+                # The relay publishes again a second after it could not.
+                time.sleep(1.5)
             without = [PLAIN, TWO_ROWS] if state == "up" else []
             for path in (*without, TASK, *direct):
                 seconds = 0 if path not in direct or state == "up" else lab.scale(4, 2)
-                taken.setdefault((state, path), []).append(service.measure(path, seconds))
+                taken.setdefault((state, path), []).append(
+                    service.measure(path, seconds)
+                )
         service.proxy.accept()
 
     def compare(
@@ -124,12 +147,24 @@ def _bench_variant(lab: Lab, result: Result, variant: Variant, service: Service)
     compare("with a task", ("up", TASK), WITHOUT, ("up", PLAIN), _WITH_TASK)
     compare("with a second row", ("up", TWO_ROWS), WITHOUT, ("up", PLAIN), {})
     for state in ("refusing", "hanging"):
-        compare(f"broker {state}", (state, TASK), "broker up", ("up", TASK), _BROKER_AWAY)
+        compare(
+            f"broker {state}", (state, TASK), "broker up", ("up", TASK), _BROKER_AWAY
+        )
     for path in direct:
-        how = "awaited" if is_async else "in a thread" if path == THREAD else "on the loop"
+        how = (
+            "awaited"
+            if is_async
+            else "in a thread"
+            if path == THREAD
+            else "on the loop"
+        )
         for state in states:
             name = f"the engine called {how}, broker {state}"
-            compare(f"with a task, broker {state}", (state, TASK), name, (state, path), {})
+            compare(
+                f"with a task, broker {state}", (state, TASK), name, (state, path), {}
+            )
             failed = max(figures["failed"] for figures in taken[state, path])
             if failed:
-                result.notes.append(f"{variant.name}, {name}: {failed:.0%} of its requests failed.")
+                result.notes.append(
+                    f"{variant.name}, {name}: {failed:.0%} of its requests failed."
+                )

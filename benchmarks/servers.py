@@ -17,7 +17,9 @@ _POSTGRESQL = "/usr/lib/postgresql/[0-9]*/bin"
 class Server:
     """A server of our own on a free port; its data go with the benchmark's folder."""
 
-    def __init__(self, url: str, port: int, process: Process, stop_signal: signal.Signals) -> None:
+    def __init__(
+        self, url: str, port: int, process: Process, stop_signal: signal.Signals
+    ) -> None:
         self.url = url
         self.port = port
         self._process = process
@@ -41,10 +43,17 @@ class PostgreSQL(Server):
             shutil.chown(data, user)
         initialise = [str(self._programs / "initdb"), "-D", str(data), "-U", "postgres"]
         initialise += ["--auth=trust", "--encoding=UTF8", "--no-locale"]
-        subprocess.run(initialise, check=True, stdout=subprocess.DEVNULL, user=user, cwd=data)
+        subprocess.run(
+            initialise, check=True, stdout=subprocess.DEVNULL, user=user, cwd=data
+        )
         port = free_port()
         command = [str(postgres), "-D", str(data), "-p", str(port)]
-        command += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        command += [
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "unix_socket_directories=",
+        ]
         process = Process(command, folder, folder / "postgresql.log", user=user)
         url = f"postgresql://postgres@127.0.0.1:{port}"
         super().__init__(url, port, process, signal.SIGINT)
@@ -53,16 +62,27 @@ class PostgreSQL(Server):
     @property
     def version(self) -> dict[str, str]:
         """Which PostgreSQL it is."""
-        return {"PostgreSQL": self.query(f"{self.url}/postgres", "SHOW server_version")[0][0]}
+        return {
+            "PostgreSQL": self.query(f"{self.url}/postgres", "SHOW server_version")[0][
+                0
+            ]
+        }
 
     def create_database(self, name: str, original: str = "template1") -> str:
         """Create a database, as a copy of another one, and return its URL."""
-        self.query(f"{self.url}/postgres", f"CREATE DATABASE {name} TEMPLATE {original}")
+        self.query(
+            f"{self.url}/postgres", f"CREATE DATABASE {name} TEMPLATE {original}"
+        )
         return f"{self.url}/{name}"
 
     def query(self, url: str, *statements: str) -> list[list[str]]:
         """Run statements, each on its own, and return the rows of them all."""
-        command = [shutil.which("psql") or str(self._programs / "psql"), "-qAtX", "-F", "\t"]
+        command = [
+            shutil.which("psql") or str(self._programs / "psql"),
+            "-qAtX",
+            "-F",
+            "\t",
+        ]
         command += ["-v", "ON_ERROR_STOP=1", url]
         for statement in statements:
             command += ["-c", statement]
@@ -78,7 +98,13 @@ def start_redis(folder: Path) -> Server:
     data = folder / "redis"
     data.mkdir()
     port = free_port()
-    command = [str(_program("redis-server")), "--port", str(port), "--bind", "127.0.0.1"]
+    command = [
+        str(_program("redis-server")),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+    ]
     command += ["--dir", str(data), "--appendonly", "yes", "--save", ""]
     command += ["--maxmemory-policy", "noeviction"]
     process = Process(command, folder, folder / "redis.log")
@@ -121,7 +147,9 @@ def start_rabbitmq(folder: Path) -> Server:
     )
     process.names = names
     _wait(process, port, b"AMQP\x00\x00\x09\x01", b"")
-    return Server(f"amqp://guest:guest@127.0.0.1:{port}/", port, process, signal.SIGTERM)
+    return Server(
+        f"amqp://guest:guest@127.0.0.1:{port}/", port, process, signal.SIGTERM
+    )
 
 
 class _RabbitMQ(Process):
@@ -148,7 +176,9 @@ def _program(name: str, folder: str = "") -> Path:
     found = glob.glob(f"{folder}/{name}") if folder else []  # noqa: PTH207 - of any root
     path = max(found, default=shutil.which(name))
     if path is None:
-        raise Refusal(f"the benchmarks need {name}: install it, as ./test does on Debian")
+        raise Refusal(
+            f"the benchmarks need {name}: install it, as ./test does on Debian"
+        )
     return Path(path)
 
 

@@ -54,7 +54,9 @@ def bench(lab: Lab) -> Result:
         settings = {"DATABASE_URL": lab.database(project), "BROKER_URL": broker}
         settings |= stamps.settings
         bare = Bare(lab, project, stamps, number)
-        medians = result.add(f"{variant.name}, median", "its engine alone", "ms", [], goal=MEDIAN)
+        medians = result.add(
+            f"{variant.name}, median", "its engine alone", "ms", [], goal=MEDIAN
+        )
         p99s = result.add(f"{variant.name}, p99", "its engine alone", "ms", [])
         for _ in range(lab.scale.repetitions):
             worker = bare.start_worker()

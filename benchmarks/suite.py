@@ -21,10 +21,15 @@ def bench(lab: Lab) -> Result:
     """Run the test command once, however many repetitions are asked for."""
     result = Result("tests")
     report = lab.folder / "tests.xml"
-    # In the small, only the tests that show the tables of variants, one after the other.
+    # In the small, only the tests that show the tables of variants, one after the
+    # other.
     chosen = ["-k", "matrix", "--numprocesses=0"] if lab.scale.quick else []
     began, used = time.monotonic(), _processor_seconds()
-    run(["./test", f"--junit-xml={report}", *chosen], lab.template, time_limit=TIME_LIMIT)
+    run(
+        ["./test", f"--junit-xml={report}", *chosen],
+        lab.template,
+        time_limit=TIME_LIMIT,
+    )
     minutes = (time.monotonic() - began) / 60
     busy = (_processor_seconds() - used) / 60 / (os.cpu_count() or 1)
     result.add("the whole test command", "", "min", [minutes], goal=GOAL)
@@ -36,7 +41,9 @@ def bench(lab: Lab) -> Result:
         files[case.attrib["classname"].replace(".", "/") + ".py"] += seconds
         if name.startswith(VARIANT_TEST):
             variant = name.removeprefix(VARIANT_TEST).removesuffix("]")
-            result.add(f"{variant}: rendered, linted, typed, tested", "", "s", [seconds])
+            result.add(
+                f"{variant}: rendered, linted, typed, tested", "", "s", [seconds]
+            )
         else:
             tests[name] = seconds
     for file, seconds in sorted(files.items(), key=lambda item: -item[1]):

@@ -13,7 +13,8 @@ from generator.refusal import Refusal
 from generator.rendering import render
 from generator.variants import Variant
 
-# Far above what a step, and a single test, take on two busy cores: only a hang reaches them.
+# Far above what a step, and a single test, take on two busy cores: only a hang reaches
+# them.
 _TIME_LIMIT_SECONDS = 1200
 _DUMP_A_HANG = (
     "--override-ini=faulthandler_timeout=300",
@@ -50,8 +51,8 @@ _TOOLS = {
     Step.FORMAT: ["ruff", "format", "--check"],
     Step.TYPES: ["mypy"],
     Step.PRE_COMMIT: ["pre-commit", "run", "--all-files"],
-    Step.BARE: ["pytest", "tests/bare"],
-    Step.BROKER: ["pytest", "tests/broker"],
+    Step.BARE: ["pytest", "tests/delivery/bare"],
+    Step.BROKER: ["pytest", "tests/delivery/broker"],
 }
 
 
@@ -174,11 +175,19 @@ def _run_tests(step: Step, project: Path) -> Result:
         record = Path(folder, "junit.xml")
         outcome = _run_tool(step, project, f"--junit-xml={record}", *_DUMP_A_HANG)
         if not record.exists():
-            return Result(step, ok=False, seconds=outcome.seconds, output=outcome.output)
+            return Result(
+                step, ok=False, seconds=outcome.seconds, output=outcome.output
+            )
         suites = list(ET.parse(record).iter("testsuite"))  # noqa: S314 - our own
-    ran, skipped = (sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "skipped"))
-    output = outcome.output + (f"\n{skipped} skipped: every test must run" if skipped else "")
-    return Result(step, outcome.ok and not skipped, outcome.seconds, output, ran - skipped)
+    ran, skipped = (
+        sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "skipped")
+    )
+    output = outcome.output + (
+        f"\n{skipped} skipped: every test must run" if skipped else ""
+    )
+    return Result(
+        step, outcome.ok and not skipped, outcome.seconds, output, ran - skipped
+    )
 
 
 def _result(step: Step, outcome: Outcome) -> Result:

@@ -35,12 +35,16 @@ console = Console()
 
 Template = Annotated[
     Path | None,
-    typer.Option(help="A clone of the Must Happen repository, if not the one we run from."),
+    typer.Option(
+        help="A clone of the Must Happen repository, if not the one we run from."
+    ),
 ]
 
 Data = Annotated[
     list[str] | None,
-    typer.Option("--data", "-d", metavar="KEY=VALUE", help="Answer a question beforehand."),
+    typer.Option(
+        "--data", "-d", metavar="KEY=VALUE", help="Answer a question beforehand."
+    ),
 ]
 Install = Annotated[bool, typer.Option(help="Lock and install the dependencies.")]
 
@@ -52,7 +56,8 @@ def variants() -> None:
     for variant in VARIANTS.values():
         answers = variant.answers
         table.add_row(
-            variant.name, *(answers.get(key, "-") for key in ("delivery", "engine", "broker"))
+            variant.name,
+            *(answers.get(key, "-") for key in ("delivery", "engine", "broker")),
         )
     console.print(table)
 
@@ -60,7 +65,9 @@ def variants() -> None:
 @app.command()
 def matrix() -> None:
     """Print the jobs of a CI matrix as JSON: every variant on every supported Python."""
-    jobs = [{"variant": name, "python": python} for name in VARIANTS for python in PYTHONS]
+    jobs = [
+        {"variant": name, "python": python} for name in VARIANTS for python in PYTHONS
+    ]
     typer.echo(json.dumps({"include": jobs}))
 
 
@@ -69,16 +76,24 @@ def new(
     target: Annotated[Path, typer.Argument(metavar="DEST", help="The folder to make.")],
     data: Data = None,
     defaults: Annotated[
-        bool, typer.Option("--defaults", "-l", help="Ask nothing: take the default answers.")
+        bool,
+        typer.Option("--defaults", "-l", help="Ask nothing: take the default answers."),
     ] = False,
     install: Install = True,
     git: Annotated[bool, typer.Option(help="Start a git repository.")] = True,
     commit: Annotated[bool, typer.Option(help="Make the first commit in it.")] = True,
-    pre_commit: Annotated[bool, typer.Option(help="Install the checks before commits.")] = True,
+    pre_commit: Annotated[
+        bool, typer.Option(help="Install the checks before commits.")
+    ] = True,
     template: Template = None,
 ) -> None:
     """Make a project: a few questions, a summary, and a service that runs."""
-    wanted = {"install": install, "git": git, "commit": git and commit, "pre-commit": pre_commit}
+    wanted = {
+        "install": install,
+        "git": git,
+        "commit": git and commit,
+        "pre-commit": pre_commit,
+    }
     succeeded = make_project(
         find_template(template),
         target,
@@ -93,13 +108,18 @@ def new(
 
 @app.command()
 def update(
-    project: Annotated[Path, typer.Argument(metavar="PROJECT", help="Its folder.")] = Path(),
+    project: Annotated[
+        Path, typer.Argument(metavar="PROJECT", help="Its folder.")
+    ] = Path(),
     data: Data = None,
     defaults: Annotated[
         bool, typer.Option("--defaults", "-l", help="Ask nothing: keep the answers.")
     ] = False,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Show what would happen to which file; write nothing.")
+        bool,
+        typer.Option(
+            "--preview", help="Show what would happen to which file; write nothing."
+        ),
     ] = False,
     delete: Annotated[
         list[str] | None,
@@ -148,15 +168,20 @@ def update(
 @app.command()
 def check(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="VARIANT", help="Which; all when none is named.")
+        list[str] | None,
+        typer.Argument(metavar="VARIANT", help="Which; all when none is named."),
     ] = None,
     steps: Annotated[
-        list[Step] | None, typer.Option("--step", help="Only this step; can be repeated.")
+        list[Step] | None,
+        typer.Option("--step", help="Only this step; can be repeated."),
     ] = None,
-    python: Annotated[str, typer.Option(help="The Python to check with.")] = sys.executable,
+    python: Annotated[
+        str, typer.Option(help="The Python to check with.")
+    ] = sys.executable,
     jobs: Annotated[int, typer.Option(min=1, help="How many variants at a time.")] = 1,
     keep: Annotated[
-        Path | None, typer.Option("--keep", "--output", help="Where to leave the projects.")
+        Path | None,
+        typer.Option("--keep", "--output", help="Where to leave the projects."),
     ] = None,
     template: Template = None,
 ) -> None:
@@ -204,10 +229,16 @@ def _key_and_value(answer: str) -> tuple[str, str]:
 
 
 def _judge_all(
-    judge: Callable[[Report, Path], None], reports: list[Report], folder: Path, jobs: int
+    judge: Callable[[Report, Path], None],
+    reports: list[Report],
+    folder: Path,
+    jobs: int,
 ) -> None:
     with ThreadPoolExecutor(jobs) as pool:
-        verdicts = [pool.submit(judge, report, folder / report.variant.name) for report in reports]
+        verdicts = [
+            pool.submit(judge, report, folder / report.variant.name)
+            for report in reports
+        ]
         try:
             for verdict in verdicts:
                 verdict.result()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
-# What would point uv, git or Python at our own environment instead of the project's; and what would
-# make every start of its programs compile all that they import.
+# What would point uv, git or Python at our own environment instead of the project's;
+# and what would make every start of its programs compile all that they import.
 _OURS = (
     "GIT_DIR",
     "PYTHONDONTWRITEBYTECODE",
@@ -77,7 +77,9 @@ def run(
     return Outcome(process.returncode == 0, output, time.monotonic() - started)
 
 
-def stream(command: Sequence[str], directory: Path, on_line: Callable[[str], None]) -> None:
+def stream(
+    command: Sequence[str], directory: Path, on_line: Callable[[str], None]
+) -> None:
     """Run a program in a directory, and hand on each line as soon as it is printed."""
     with _start(command, directory) as process:
         try:
@@ -102,7 +104,9 @@ def stop_all() -> None:
 
 
 def _start(
-    command: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    directory: Path,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         command,

@@ -1,7 +1,7 @@
 """Lets Jinja compile each text of a template once, however often Copier renders it.
 
-Copier compiles the same names anew for each file, and an update renders the template seven times:
-to compile was half of the work that Python did for it.
+Copier compiles the same names anew for each file, and an update renders the template
+seven times: to compile was half of the work that Python did for it.
 """
 
 from collections.abc import Hashable, Iterator

@@ -48,17 +48,23 @@ def make_project(
         raise Refusal("stopped: nothing was written")
     render(template, target, answers)
     failed = [
-        step.name for step in steps if not take(step, target, answers["project_name"], console)
+        step.name
+        for step in steps
+        if not take(step, target, answers["project_name"], console)
     ]
     _print_next_steps(target, answers["delivery"], console)
     return not failed
 
 
-def _summary(target: Path, answers: Mapping[str, str], steps: Collection[Step]) -> Table:
+def _summary(
+    target: Path, answers: Mapping[str, str], steps: Collection[Step]
+) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_row("folder", Text(str(target), style="bold"))
     for name, answer in answers.items():
-        table.add_row(name.replace("_", " "), Text(answer.replace("_", " "), style="bold"))
+        table.add_row(
+            name.replace("_", " "), Text(answer.replace("_", " "), style="bold")
+        )
     for step in steps:
         table.add_row("then", step.title)
     return table
@@ -73,11 +79,15 @@ def _print_next_steps(target: Path, delivery: str, console: Console) -> None:
     if not (target / ".venv").exists():
         program = "uv" if shutil.which("uv") else shlex.quote(uv()[0])
         lines.insert(1, f"{program} sync")
-    requests = [f"curl -i localhost:8000/{path} -H 'content-type: application/json' -d '{body}'"]
+    requests = [
+        f"curl -i localhost:8000/{path} -H 'content-type: application/json' -d '{body}'"
+    ]
     if delivery == "must_happen":
         requests.append("curl localhost:8000<the Location of the answer>")
     console.print("\nNext:\n")
     print_commands(lines, console)
     console.print("\nand, in another terminal:\n")
     print_commands(requests, console)
-    console.print("\nREADME.md says more; docs/delivery.md, what is promised about tasks.")
+    console.print(
+        "\nREADME.md says more; docs/delivery.md, what is promised about tasks."
+    )

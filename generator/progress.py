@@ -61,7 +61,9 @@ def summary(reports: Sequence[Report]) -> Table:
         table.add_column(heading, justify="right")
     for report in reports:
         tests = (str(report.tests(step) or "-") for step in (Step.BARE, Step.BROKER))
-        table.add_row(report.variant.name, _verdict(report), *tests, f"{report.seconds:.0f}")
+        table.add_row(
+            report.variant.name, _verdict(report), *tests, f"{report.seconds:.0f}"
+        )
     return table
 
 

@@ -18,7 +18,8 @@ from generator.refusal import Refusal
 ANSWERS = ".copier-answers.yml"
 CURRENT = ":current:"  # as Copier calls it
 
-# Copier changes the working directory of the whole process while it clones the template.
+# Copier changes the working directory of the whole process while it clones the
+# template.
 _one_at_a_time = threading.Lock()
 
 
@@ -34,7 +35,9 @@ def find_template(given: Path | None = None) -> Path:
     if (root / "copier.yml").is_file():
         return root
     if given:
-        raise Refusal(f"{given} holds no template: name a clone of the Must Happen repository")
+        raise Refusal(
+            f"{given} holds no template: name a clone of the Must Happen repository"
+        )
     raise Refusal(
         "this installation has no template beside it:"
         " name a clone of the Must Happen repository with --template"
@@ -86,13 +89,16 @@ def render(
             str(template),
             target,
             data=dict(data),
-            vcs_ref="HEAD",  # otherwise the newest tag is rendered, not this working tree
+            # Otherwise the newest tag is rendered, not this working tree.
+            vcs_ref="HEAD",
             defaults=not ask,
             pretend=pretend,
             quiet=True,
         )
     answers = worker.answers
-    return {name: answers.combined[name] for name in questions if name not in answers.hidden}
+    return {
+        name: answers.combined[name] for name in questions if name not in answers.hidden
+    }
 
 
 def read_answers(project: Path) -> dict[str, Any]:
@@ -104,7 +110,9 @@ def read_answers(project: Path) -> dict[str, Any]:
     try:
         answers = yaml.safe_load((project / ANSWERS).read_text())
     except (FileNotFoundError, NotADirectoryError):
-        raise Refusal(f"{project} is no project made by this command: no {ANSWERS}") from None
+        raise Refusal(
+            f"{project} is no project made by this command: no {ANSWERS}"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError):
         answers = None
     missing = [
@@ -128,7 +136,9 @@ def render_again(answers: Mapping[str, Any], target: Path) -> None:
     """
     from copier import run_copy  # noqa: PLC0415 - see `_copier`
 
-    data = {name: answer for name, answer in answers.items() if not name.startswith("_")}
+    data = {
+        name: answer for name, answer in answers.items() if not name.startswith("_")
+    }
     with _copier(answers["_src_path"]):
         run_copy(
             answers["_src_path"],
@@ -150,8 +160,8 @@ def update(
 ) -> None:
     """Merge another version of the template, or other answers, into a project.
 
-    `ref` names the version: the newest release when it is None, the project's own when `CURRENT`.
-    The template lets go of the files in `keep`: they stay as the user's own.
+    `ref` names the version: the newest release when it is None, the project's own when
+    `CURRENT`. The template lets go of the files in `keep`: they stay as the user's own.
 
     Raises:
         Refusal: An answer is unknown, invalid or contradicts another, or the template or the
@@ -176,7 +186,8 @@ def update(
 @contextmanager
 def _copier(template: str) -> Iterator[None]:
     """Let one thread at a time use Copier; what it refuses becomes one line, what it warns none."""
-    # Not at the top: it takes half a second, which a command that renders nothing can spare.
+    # Not at the top: it takes half a second, which a command that renders nothing can
+    # spare.
     from copier.errors import (  # noqa: PLC0415
         CopierAnswersInterrupt,
         CopierError,
@@ -207,7 +218,9 @@ def _unknown(unknown: Collection[str], questions: Collection[str]) -> Refusal:
 
 def _in_one_line(error: Exception, template: str) -> str:
     text = str(getattr(error, "stderr", None) or error).strip()  # of a git that failed
-    if found := re.search(r"(?:Unknown revision:|invalid reference:) '?([^'\n]*)", text):
+    if found := re.search(
+        r"(?:Unknown revision:|invalid reference:) '?([^'\n]*)", text
+    ):
         return f"the template {template} has no version {found[1]}"
     if {"clone", "ls-remote", "remote"} & set(getattr(error, "argv", ())) or (
         text == "Local template must be a directory."
@@ -216,4 +229,6 @@ def _in_one_line(error: Exception, template: str) -> str:
             f"the template {template} cannot be reached: if it has moved, write its new address"
             f" as _src_path into {ANSWERS} and commit that"
         )
-    return re.sub(r"^(Validation error for question|Invalid choice for) '(\w+)'", r"\2", text)
+    return re.sub(
+        r"^(Validation error for question|Invalid choice for) '(\w+)'", r"\2", text
+    )

@@ -18,7 +18,9 @@ def take(step: Step, project: Path, name: str, console: Console) -> bool:
         try:
             remark = step.run(project.resolve(), name)
         except Refusal as refusal:
-            console.print(Text(f"✗ {step.title}: {refusal}", style="red"), soft_wrap=True)
+            console.print(
+                Text(f"✗ {step.title}: {refusal}", style="red"), soft_wrap=True
+            )
             return False
     mark, style = ("!", "yellow") if remark else ("✓", "green")
     line = f"{mark} {step.title}" + (f": {remark}" if remark else "")

@@ -1,7 +1,8 @@
 """Lends a generated project what mypy has found out about the same packages in another one.
 
-From nothing, strict mypy takes far longer over the packages than over the project. It trusts only
-what belongs to a file of the same content, wherever that lies, so it judges the project as before.
+From nothing, strict mypy takes far longer over the packages than over the project. It
+trusts only what belongs to a file of the same content, wherever that lies, so it judges
+the project as before.
 """
 
 import fcntl

@@ -1,6 +1,7 @@
 """Updates a project: rehearses on a clone, says what will happen, does it, and says what is left.
 
-Copier refuses some things halfway and does others silently. On a clone neither does harm.
+Copier refuses some things halfway and does others silently. On a clone neither does
+harm.
 """
 
 import shlex
@@ -43,7 +44,9 @@ class Rehearsal:
     before: Mapping[str, Any]
     after: Mapping[str, Any]
     ref: str | None
-    files: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in _KINDS})
+    files: dict[str, list[str]] = field(
+        default_factory=lambda: {kind: [] for kind in _KINDS}
+    )
 
     @property
     def name(self) -> str:
@@ -82,14 +85,20 @@ def update_project(
     _print_summary(project, rehearsal, console, in_full=preview)
     if preview or not any(rehearsal.files.values()):
         return True
-    if ask and not Confirm.ask(f"\n{rehearsal.name.capitalize()}?", console=console, default=True):
+    if ask and not Confirm.ask(
+        f"\n{rehearsal.name.capitalize()}?", console=console, default=True
+    ):
         raise Refusal("stopped: nothing was written")
-    chosen = {key: value for key, value in rehearsal.after.items() if not key.startswith("_")}
+    chosen = {
+        key: value for key, value in rehearsal.after.items() if not key.startswith("_")
+    }
     with console.status(f"{rehearsal.name} …"):
         merge(project, chosen, ref=rehearsal.ref, keep=rehearsal.files["keep"])
     console.print(Text(f"✓ {rehearsal.name}", style="green"), soft_wrap=True)
 
-    succeeded = not install or take(INSTALL, project, rehearsal.after["project_name"], console)
+    succeeded = not install or take(
+        INSTALL, project, rehearsal.after["project_name"], console
+    )
     conflicts = find_conflicts(project)
     if not conflicts:
         if test is None and interactive and (project / ".venv").exists():
@@ -114,7 +123,9 @@ def _rehearse(
     with tempfile.TemporaryDirectory(prefix="musthappen-") as folder:
         top = Path(git(project, "rev-parse", "--show-toplevel").output.strip())
         clone = Path(folder).resolve() / "clone"
-        cloned = run(["git", "clone", "--quiet", "--shared", "--", str(top), str(clone)], top)
+        cloned = run(
+            ["git", "clone", "--quiet", "--shared", "--", str(top), str(clone)], top
+        )
         if not cloned.ok:
             raise Refusal(f"git cannot clone {top}: {cloned.last_line}")
         twin = clone / project.relative_to(top)
@@ -166,23 +177,31 @@ def _keep_edited(
     files["keep"] = [
         path
         for path in files["delete"]
-        if path not in delete and not cmp(project / path, unedited / path, shallow=False)
+        if path not in delete
+        and not cmp(project / path, unedited / path, shallow=False)
     ]
     files["delete"] = [path for path in files["delete"] if path not in files["keep"]]
 
 
-def _print_summary(project: Path, rehearsal: Rehearsal, console: Console, *, in_full: bool) -> None:
+def _print_summary(
+    project: Path, rehearsal: Rehearsal, console: Console, *, in_full: bool
+) -> None:
     old, new = rehearsal.before, rehearsal.after
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_row("project", Text(str(project), style="bold"))
     table.add_row("variant", _change(name_of(old), name_of(new)))
     for name in ("project_name", "project_slug"):
         if old.get(name) != new.get(name):
-            table.add_row(name.replace("_", " "), _change(old.get(name, "-"), new.get(name, "-")))
+            table.add_row(
+                name.replace("_", " "), _change(old.get(name, "-"), new.get(name, "-"))
+            )
     table.add_row("template", _change(old["_commit"], new["_commit"]))
     console.print(table)
     source = Path(new["_src_path"])
-    if source.is_dir() and not git(source, "cat-file", "-e", f"{new['_commit']}^{{commit}}").ok:
+    if (
+        source.is_dir()
+        and not git(source, "cat-file", "-e", f"{new['_commit']}^{{commit}}").ok
+    ):
         print_remark(f"{source} has uncommitted changes: {UNREPEATABLE}.", console)
     if not any(rehearsal.files.values()):
         console.print("\nNothing changes.")
@@ -206,7 +225,9 @@ def _print_summary(project: Path, rehearsal: Rehearsal, console: Console, *, in_
 
 
 def _change(old: str, new: str) -> Text:
-    return Text(new if old == new else f"{old} → {new}", style="" if old == new else "bold")
+    return Text(
+        new if old == new else f"{old} → {new}", style="" if old == new else "bold"
+    )
 
 
 def _print_next_steps(
@@ -220,10 +241,14 @@ def _print_next_steps(
             "\nIn each, choose between your lines, above `=======`, and the template's, below it;"
             " delete the marks. Then:\n"
         )
-        commands += ["uv sync", "uv run pytest tests/bare", "git add ."]
+        commands += ["uv sync", "uv run pytest tests/delivery/bare", "git add ."]
     else:
         console.print("\nLook at what changed, then commit it:\n")
         commands += ["git add .", "git diff --staged"]
-    print_commands([*commands, f'git commit --message "{rehearsal.name.capitalize()}"'], console)
-    if "broker" in rehearsal.before and name_of(rehearsal.before) != name_of(rehearsal.after):
+    print_commands(
+        [*commands, f'git commit --message "{rehearsal.name.capitalize()}"'], console
+    )
+    if "broker" in rehearsal.before and name_of(rehearsal.before) != name_of(
+        rehearsal.after
+    ):
         console.print("\ndocs/delivery.md says how a live service takes this.")

@@ -56,5 +56,7 @@ def find_variants(names: Sequence[str]) -> list[Variant]:
         Refusal: A name is unknown.
     """
     if unknown := [name for name in names if name not in VARIANTS]:
-        raise Refusal(f"unknown variant {unknown[0]}: the variants are {', '.join(VARIANTS)}")
+        raise Refusal(
+            f"unknown variant {unknown[0]}: the variants are {', '.join(VARIANTS)}"
+        )
     return [VARIANTS[name] for name in dict.fromkeys(names or VARIANTS)]

@@ -14,10 +14,12 @@ def install(project: Path, _: str) -> str | None:
     """Lock the dependencies and install them into the project's own environment."""
     if "pyproject.toml" in find_conflicts(project):
         return "run `uv sync` once the conflicts in pyproject.toml are resolved"
-    # The interpreter that runs us is known to be there and to be new enough; one that was chosen
-    # earlier stays.
+    # The interpreter that runs us is known to be there and to be new enough; one that
+    # was chosen earlier stays.
     chosen = (project / ".venv").exists()
-    _run_or_refuse(uv("sync", *(() if chosen else ("--python", sys.executable))), project)
+    _run_or_refuse(
+        uv("sync", *(() if chosen else ("--python", sys.executable))), project
+    )
     return None
 
 
@@ -36,7 +38,9 @@ def commit(project: Path, project_name: str) -> str | None:
     _run_or_refuse(["git", "add", "--all"], project)
     if not git(project, "var", "GIT_COMMITTER_IDENT").ok:
         return "git does not know you: set its user.name and user.email, then commit"
-    _run_or_refuse(["git", "commit", "--quiet", "--message", f"Start {project_name}"], project)
+    _run_or_refuse(
+        ["git", "commit", "--quiet", "--message", f"Start {project_name}"], project
+    )
     return None
 
 
@@ -53,8 +57,10 @@ def run_tests(project: Path, _: str) -> str | None:
     """Let the project's own tests that need no server judge it."""
     python = project / ".venv/bin/python"
     if not python.exists():
-        return "run `uv run pytest tests/bare` once the project is installed"
-    _run_or_refuse([str(python), "-m", "pytest", "--quiet", "tests/bare"], project)
+        return "run `uv run pytest tests/delivery/bare` once the project is installed"
+    _run_or_refuse(
+        [str(python), "-m", "pytest", "--quiet", "tests/delivery/bare"], project
+    )
     return None
 
 
@@ -62,8 +68,8 @@ def run_tests(project: Path, _: str) -> str | None:
 class Step:
     """Something that follows a render unless it is declined.
 
-    `run` gets the project's folder and name, returns in one line what remains for the user to do
-    (None: nothing), and raises `Refusal` when a program failed.
+    `run` gets the project's folder and name, returns in one line what remains for the
+    user to do (None: nothing), and raises `Refusal` when a program failed.
     """
 
     name: str

@@ -29,7 +29,9 @@ def check_target(target: Path, template: Path) -> None:
     if target.is_dir() and any(target.iterdir()):
         raise Refusal(f"{target} is not empty: choose a folder that does not exist yet")
     if target.resolve().is_relative_to(template):
-        raise Refusal(f"{target} is inside the template {template}: choose a folder outside it")
+        raise Refusal(
+            f"{target} is inside the template {template}: choose a folder outside it"
+        )
 
 
 def check_project(project: Path) -> None:
@@ -39,13 +41,19 @@ def check_project(project: Path) -> None:
         Refusal: The project is not under git, or something in it waits for a decision or a commit.
     """
     if not git(project, "rev-parse", "--is-inside-work-tree").ok:
-        raise Refusal(f"{project} is not under git: commit it, so that an update can be undone")
+        raise Refusal(
+            f"{project} is not under git: commit it, so that an update can be undone"
+        )
     if conflicts := find_conflicts(project):
         files = ", ".join(conflicts)
-        raise Refusal(f"{project} has unresolved conflicts: resolve and commit {files} first")
+        raise Refusal(
+            f"{project} has unresolved conflicts: resolve and commit {files} first"
+        )
     status = git(project, "status", "--porcelain", "--", ".")
     if not status.ok:
         raise Refusal(f"git does not work in {project}: {status.last_line}")
     if status.output.strip():
         count = len(status.output.splitlines())
-        raise Refusal(f"{project} has uncommitted changes ({count}): commit or stash them first")
+        raise Refusal(
+            f"{project} has uncommitted changes ({count}): commit or stash them first"
+        )

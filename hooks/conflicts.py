@@ -14,5 +14,7 @@ _SEARCHES = (
 def find_conflicts(project: Path) -> list[str]:
     """Return the files that git calls unmerged, that hold conflict markers, or rejected hunks."""
     found = [git(project, *search) for search in _SEARCHES]
-    paths = {path for outcome in found if outcome.ok for path in outcome.output.split("\0")}
+    paths = {
+        path for outcome in found if outcome.ok for path in outcome.output.split("\0")
+    }
     return sorted(paths - {""})

@@ -26,12 +26,18 @@ LONG = ("test_lived_in.py", "test_check.py", "test_live_switch.py")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the round of a lived-in project run every test at every stop."""
-    parser.addoption("--full", action="store_true", help="all tests of a lived-in project")
+    parser.addoption(
+        "--full", action="store_true", help="all tests of a lived-in project"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put what takes longest first."""
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    items.sort(
+        key=lambda item: (
+            LONG.index(item.path.name) if item.path.name in LONG else len(LONG)
+        )
+    )
 
 
 @pytest.fixture(params=list(VARIANTS.values()), ids=list(VARIANTS))
@@ -63,17 +69,24 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
 
 
 @pytest.fixture(scope="session")
-def started(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+def started(
+    template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Path]:
     """Return a project of each variant under git, to copy but not to change."""
     folder = tmp_path_factory.mktemp("started")
-    return {name: template.generate(folder / name, variant) for name, variant in VARIANTS.items()}
+    return {
+        name: template.generate(folder / name, variant)
+        for name, variant in VARIANTS.items()
+    }
 
 
 @pytest.fixture
 def musthappen(tmp_path: Path) -> Command:
     """Run the command as a user does whose terminal is elsewhere, in an empty folder."""
 
-    def run(*arguments: str, time_limit: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, time_limit: float = 300
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [Path(sys.executable).parent / "musthappen", *arguments],
             cwd=tmp_path,
@@ -115,7 +128,8 @@ def pytest_terminal_summary(
     yield
     rows = [
         value
-        for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+        for report in terminalreporter.getreports("passed")
+        + terminalreporter.getreports("failed")
         if report.when == "call"
         for key, value in report.user_properties
         if key == "tests of a variant"

@@ -16,12 +16,16 @@ EXAMPLE = (
     "app/api/orders.py",
     "app/tasks/orders.py",
     "migrations/versions/orders_0001_create_orders_and_payments.py",
-    "tests/bare/test_orders.py",
-    "tests/broker/test_orders.py",
+    "tests/delivery/bare/test_orders.py",
+    "tests/delivery/broker/test_orders.py",
 )
 """The worked example of must-happen tasks, as far as it has files of its own."""
 
-UNWANTED = ("app/api/signups.py", "tests/bare/test_signups.py", "tests/bare/test_health.py")
+UNWANTED = (
+    "app/api/signups.py",
+    "tests/delivery/bare/test_signups.py",
+    "tests/delivery/bare/test_health.py",
+)
 """What somebody deletes whose service has no signups; the module of their tasks stays."""
 
 ADDITIONS = {
@@ -67,7 +71,7 @@ The shop's own people, on the third floor. Bring cake.
 
 INSERTIONS = {
     "app/dependencies.py": (
-        "from app.delivery import TaskQueue\n",
+        "from app.delivery import Enqueuer\n",
         "from app.settings import settings\n",
     ),
     "README.md": (
@@ -181,7 +185,9 @@ def _take(source: Path, project: Path) -> None:
 def _add_packages(project: Path, packages: Iterable[list[str]]) -> None:
     for arguments in packages:
         # What is installed is locked then; to lock at each step takes seconds.
-        added = run(uv("add", "--frozen", "--python", sys.executable, *arguments), project)
+        added = run(
+            uv("add", "--frozen", "--python", sys.executable, *arguments), project
+        )
         assert added.ok, added.output
 
 

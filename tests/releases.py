@@ -19,7 +19,14 @@ WHERE_TASKS_MUST_HAPPEN = "template/project/{{ must_happen }}"
 """The folders of two layers of the template."""
 
 # What tools and Python itself leave behind, and no project has in its history.
-LEFTOVERS = {".git", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+LEFTOVERS = {
+    ".git",
+    ".venv",
+    "__pycache__",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+}
 
 Tree = Mapping[str, tuple[int, bytes] | None]
 
@@ -38,7 +45,9 @@ def git(folder: Path, *arguments: str) -> str:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"git {' '.join(arguments)}: {done.stdout}{done.stderr}"
+    assert done.returncode == 0, (
+        f"git {' '.join(arguments)}: {done.stdout}{done.stderr}"
+    )
     return done.stdout
 
 
@@ -79,7 +88,14 @@ class Template:
         """Make a project as a user does, and record it in a repository."""
         data = {"project_name": NAME, **variant.answers, **answers}
         with compiled_once():
-            run_copy(str(self.folder), project, data=data, vcs_ref=ref, defaults=True, quiet=True)
+            run_copy(
+                str(self.folder),
+                project,
+                data=data,
+                vcs_ref=ref,
+                defaults=True,
+                quiet=True,
+            )
         commit(project, "Start")
         return project
 
@@ -88,7 +104,12 @@ def switch(project: Path, **answers: str) -> None:
     """Do `copier update --defaults -d <question>=<answer> … -r :current:`."""
     with compiled_once():
         run_update(
-            project, data=answers, vcs_ref=VcsRef.CURRENT, defaults=True, overwrite=True, quiet=True
+            project,
+            data=answers,
+            vcs_ref=VcsRef.CURRENT,
+            defaults=True,
+            overwrite=True,
+            quiet=True,
         )
 
 
@@ -117,7 +138,9 @@ def tree(project: Path) -> Tree:
 def differences(ours: Tree, theirs: Tree) -> list[str]:
     """Return which paths two trees do not share, or hold with another content or mode."""
     return sorted(
-        path for path in ours.keys() | theirs.keys() if ours.get(path, ()) != theirs.get(path, ())
+        path
+        for path in ours.keys() | theirs.keys()
+        if ours.get(path, ()) != theirs.get(path, ())
     )
 
 
@@ -139,7 +162,11 @@ def conflicts(project: Path) -> list[str]:
 def without_bookkeeping(found: Tree) -> Tree:
     """Leave out of a tree which commit of which template it was made from."""
     mode, content = found[ANSWERS] or (0, b"")
-    lines = [line for line in content.splitlines() if not line.startswith((b"_commit:", b"_src"))]
+    lines = [
+        line
+        for line in content.splitlines()
+        if not line.startswith((b"_commit:", b"_src"))
+    ]
     return {**found, ANSWERS: (mode, b"\n".join(lines))}
 
 

@@ -19,14 +19,15 @@ from generator.commands import run, uv
 
 Seen = TypeVar("Seen")
 
-# Starts what it is told to in the way of the project's own tests, and stops it when told to.
+# Starts what it is told to in the way of the project's own tests, and stops it when
+# told to.
 _SERVERS = """
 import json, secrets, sys, tempfile
 from pathlib import Path
-from tests.support.broker import empty, start_broker
-from tests.support.database import Database, sibling
-from tests.support.reaper import Reaper
-from tests.support.servers import start_postgresql
+from tests.delivery.support.broker import empty, start_broker
+from tests.delivery.support.database import Database, sibling
+from tests.delivery.support.reaper import Reaper
+from tests.delivery.support.servers import start_postgresql
 
 scratch = Path(tempfile.mkdtemp(prefix="servers-"))
 scratch.chmod(0o711)  # the user who runs PostgreSQL passes through
@@ -58,7 +59,9 @@ def eventually(look: Callable[[], Seen], *, within: float, what: str) -> Seen:
     """Call `look` until it returns something true, and return that."""
     deadline = time.monotonic() + within
     while not (seen := look()):
-        assert time.monotonic() < deadline, f"not within {within:g} s: {what} (last: {seen!r})"
+        assert time.monotonic() < deadline, (
+            f"not within {within:g} s: {what} (last: {seen!r})"
+        )
         time.sleep(0.1)
     return seen
 
@@ -118,7 +121,12 @@ class Process:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", command],
                 cwd=project,
-                env={**os.environ, **settings, "PATH": _path(project), "PYTHONUNBUFFERED": "1"},
+                env={
+                    **os.environ,
+                    **settings,
+                    "PATH": _path(project),
+                    "PYTHONUNBUFFERED": "1",
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -198,9 +206,11 @@ class Deployment:
             for kind, process in self.processes.items()
             for line in (
                 f"--- {kind}",
-                *[line for line in process.log.read_text().splitlines() if " 200 OK" not in line][
-                    -40:
-                ],
+                *[
+                    line
+                    for line in process.log.read_text().splitlines()
+                    if " 200 OK" not in line
+                ][-40:],
             )
         )
 

@@ -26,9 +26,13 @@ def test_every_benchmark_measures_and_the_page_is_written(
     assert list(kept) == list(BENCHMARKS)
     for name, result in kept.items():
         assert result["rows"], name
-        assert all(figure >= 0 for row in result["rows"] for figure in row["figures"]), name
+        assert all(
+            figure >= 0 for row in result["rows"] for figure in row["figures"]
+        ), name
     written = (tmp_path / "page.md").read_text()
-    assert all(row["what"] in written for result in kept.values() for row in result["rows"])
+    assert all(
+        row["what"] in written for result in kept.values() for row in result["rows"]
+    )
     assert (tmp_path / "performance-end-to-end.svg").read_text().startswith("<svg")
 
 
@@ -54,7 +58,9 @@ def test_ratios_are_taken_repetition_by_repetition() -> None:
         (None, None),
     ],
 )
-def test_a_goal_is_of_the_median_ratio_or_of_the_figure(goal: Goal | None, holds: bool) -> None:
+def test_a_goal_is_of_the_median_ratio_or_of_the_figure(
+    goal: Goal | None, holds: bool
+) -> None:
     row = figures.Row("ours", "theirs", "ms", [10, 40, 30], [10, 20, 10], goal)
 
     assert row.holds is holds
@@ -67,5 +73,10 @@ def test_results_are_kept_beside_those_of_earlier_runs(tmp_path: Path) -> None:
     figures.save(tmp_path / "kept.json", {"generation": result})
 
     assert figures.load(tmp_path / "kept.json") == {"generation": result}
-    page.write(tmp_path / "page.md", list(figures.load(tmp_path / "kept.json").values()))
-    assert "| at most twice Copier's floor | **yes** |" in (tmp_path / "page.md").read_text()
+    page.write(
+        tmp_path / "page.md", list(figures.load(tmp_path / "kept.json").values())
+    )
+    assert (
+        "| at most twice Copier's floor | **yes** |"
+        in (tmp_path / "page.md").read_text()
+    )

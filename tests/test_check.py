@@ -13,15 +13,21 @@ from tests.releases import EVERY_PROJECT
 
 
 def test_a_variant_passes(
-    variant: Variant, musthappen: Command, record_property: Callable[[str, object], None]
+    variant: Variant,
+    musthappen: Command,
+    record_property: Callable[[str, object], None],
 ) -> None:
     checked = musthappen("check", variant.name, time_limit=1500)
 
     assert checked.returncode == 0, checked.stdout[-20_000:] + checked.stderr
     tests = re.findall(
-        rf"^{variant.name} +(bare|broker) .* (\d+) tests ok$", checked.stdout, re.MULTILINE
+        rf"^{variant.name} +(bare|broker) .* (\d+) tests ok$",
+        checked.stdout,
+        re.MULTILINE,
     )
-    assert [tier for tier, _ in tests] == (["bare", "broker"] if variant.has_broker else ["bare"])
+    assert [tier for tier, _ in tests] == (
+        ["bare", "broker"] if variant.has_broker else ["bare"]
+    )
     counts = ", ".join(f"{count} {tier}" for tier, count in tests)
     record_property("tests of a variant", f"{variant.name:<18} {counts}")
 
@@ -42,15 +48,27 @@ def template(tmp_path: Path) -> Path:
         ("format", "app/defect.py", "'''Is quoted otherwise.'''\n"),
         ("types", "app/defect.py", '"""Is no number."""\n\nnumber: int = "one"\n'),
         ("pre-commit", "app/defect.rej", "a rejected hunk\n"),
-        ("bare", "tests/bare/test_defect.py", "def test_defect() -> None:\n    assert False\n"),
         (
             "bare",
-            "tests/bare/test_defect.py",
+            "tests/delivery/bare/test_defect.py",
+            "def test_defect() -> None:\n    assert False\n",
+        ),
+        (
+            "bare",
+            "tests/delivery/bare/test_defect.py",
             "import pytest\n\npytest.skip('', allow_module_level=True)\n",
         ),
         ("render", "app/defect.py.jinja", "{{ no_such_answer }}\n"),
     ],
-    ids=["lint", "format", "types", "hooks", "failing test", "skipped test", "typing slip"],
+    ids=[
+        "lint",
+        "format",
+        "types",
+        "hooks",
+        "failing test",
+        "skipped test",
+        "typing slip",
+    ],
 )
 def test_a_defect_is_noticed(
     step: str, path: str, defect: str, template: Path, musthappen: Command

@@ -26,7 +26,9 @@ SHORT = ("--tasks=100", "--lease=3", "--outage=3", "--json=drill.json")
 TIME_LIMIT = 500
 
 
-def drilled(outcome: subprocess.CompletedProcess[str], folder: Path) -> dict[str, dict[str, Any]]:
+def drilled(
+    outcome: subprocess.CompletedProcess[str], folder: Path
+) -> dict[str, dict[str, Any]]:
     assert outcome.returncode in {0, 1}, outcome.stdout + outcome.stderr
     results = json.loads((folder / "drill.json").read_text())
     return {result["fault"]: result["figures"] for result in results}
@@ -47,7 +49,12 @@ def test_a_short_drill(musthappen: Command, tmp_path: Path) -> None:
     for figures in counted.values():
         assert figures["answered"] >= 100
         assert figures["recorded"] == figures["succeeded"] >= figures["answered"]
-        assert figures["lost"] == figures["effects_missing"] == figures["effects_doubled"] == 0
+        assert (
+            figures["lost"]
+            == figures["effects_missing"]
+            == figures["effects_doubled"]
+            == 0
+        )
     assert counted["worker-killed"]["again"]["tasks"] > 0
     assert sum(counted["api-killed-at-commit"]["errors"].values()) > 0
     ET.parse(tmp_path / "drill.svg")  # noqa: S314 - our own
@@ -78,7 +85,14 @@ def test_a_ledger_that_forgets_interrupted_tasks(
     before = sorted(defective.rglob("*"))
 
     outcome = musthappen(
-        *("drill", str(defective), "--database=sqlite", "--fault=api-killed", *SHORT, "--lease=1"),
+        *(
+            "drill",
+            str(defective),
+            "--database=sqlite",
+            "--fault=api-killed",
+            *SHORT,
+            "--lease=1",
+        ),
         time_limit=TIME_LIMIT,
     )
 
@@ -88,9 +102,17 @@ def test_a_ledger_that_forgets_interrupted_tasks(
     assert sorted(defective.rglob("*")) == before
 
 
-def test_background_tasks_are_lost_with_the_api(musthappen: Command, tmp_path: Path) -> None:
+def test_background_tasks_are_lost_with_the_api(
+    musthappen: Command, tmp_path: Path
+) -> None:
     outcome = musthappen(
-        *("drill", "background-tasks", "--fault=api-killed", "--tasks=60", "--json=drill.json"),
+        *(
+            "drill",
+            "background-tasks",
+            "--fault=api-killed",
+            "--tasks=60",
+            "--json=drill.json",
+        ),
         "--write=drills.md",
         time_limit=TIME_LIMIT,
     )
@@ -99,7 +121,8 @@ def test_background_tasks_are_lost_with_the_api(musthappen: Command, tmp_path: P
     figures = drilled(outcome, tmp_path)["api-killed"]
     assert figures["broken"] == []
     assert figures["answered"] >= 60
-    assert 5 <= figures["lost"] < figures["answered"]  # One at least by each of five kills.
+    # One at least by each of five kills.
+    assert 5 <= figures["lost"] < figures["answered"]
     assert f"**{figures['lost']} lost" in (tmp_path / "drills.md").read_text()
 
 
@@ -111,7 +134,9 @@ def test_the_part_inside_is_typed(name: str, tmp_path: Path) -> None:
     code = ["--allow-untyped-decorators", "services"] if target.reference else ["app"]
 
     types_cache.lend(ROOT, tmp_path / "copy")
-    outcome = run(uv("run", "--no-sync", "mypy", *code, "musthappen_drill"), tmp_path / "copy")
+    outcome = run(
+        uv("run", "--no-sync", "mypy", *code, "musthappen_drill"), tmp_path / "copy"
+    )
 
     assert outcome.ok, outcome.output
 
@@ -133,7 +158,10 @@ def test_each_variant_has_its_references() -> None:
     alone = [f"{name}-alone{suffix}" for name in variants for suffix in ("", "-safest")]
 
     assert list(REFERENCES) == ["background-tasks", *alone]
-    assert [target.name for target in find_targets([], ROOT)] == [*variants, *REFERENCES]
+    assert [target.name for target in find_targets([], ROOT)] == [
+        *variants,
+        *REFERENCES,
+    ]
 
 
 @pytest.mark.parametrize("reference", REFERENCES.values(), ids=REFERENCES)
@@ -146,11 +174,18 @@ def test_the_faults_of_a_reference(reference: Reference) -> None:
         ]
 
     of_the_api = {"api-killed", "api-killed-at-commit"}
-    of_the_rest = {"worker-killed", "worker-terminated", "broker-killed", "broker-emptied"}
+    of_the_rest = {
+        "worker-killed",
+        "worker-terminated",
+        "broker-killed",
+        "broker-emptied",
+    }
 
     assert applying("sqlite") == []
     if reference.engine:
-        assert of_the_api | of_the_rest | {"broker-silent"} < set(applying("postgresql"))
+        assert of_the_api | of_the_rest | {"broker-silent"} < set(
+            applying("postgresql")
+        )
     else:
         assert set(applying("postgresql")) == of_the_api
 
@@ -161,8 +196,12 @@ def test_a_reference_is_planted_whole(reference: Reference, tmp_path: Path) -> N
 
     planted = {path.stem for path in (tmp_path / "services").iterdir()}
     procfile = (tmp_path / "Procfile").read_text()
-    assert planted == {"__init__", "api", "orders"} | ({"engine"} if reference.engine else set())
-    assert re.findall("(?m)^[a-z]+", procfile) == ["api"] + ["worker"] * bool(reference.engine)
+    assert planted == {"__init__", "api", "orders"} | (
+        {"engine"} if reference.engine else set()
+    )
+    assert re.findall("(?m)^[a-z]+", procfile) == ["api"] + ["worker"] * bool(
+        reference.engine
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,13 +209,28 @@ def test_a_reference_is_planted_whole(reference: Reference, tmp_path: Path) -> N
     [
         (["celery-kafka"], "unknown variant celery-kafka"),
         (["nice-to-have"], "promises nothing that a drill could break"),
-        (["arq-redis", "--fault=earthquake"], "unknown fault earthquake: the faults are worker"),
-        (["arq-redis", "--fault=child-killed"], "none of these faults applies to arq-redis"),
-        (["arq-redis", "--fault=broker-full", "--database=sqlite"], "none of these faults applies"),
+        (
+            ["arq-redis", "--fault=earthquake"],
+            "unknown fault earthquake: the faults are worker",
+        ),
+        (
+            ["arq-redis", "--fault=child-killed"],
+            "none of these faults applies to arq-redis",
+        ),
+        (
+            ["arq-redis", "--fault=broker-full", "--database=sqlite"],
+            "none of these faults applies",
+        ),
         (["background-tasks", "--fault=worker-killed"], "none of these faults applies"),
-        (["celery-redis-alone", "--fault=relay-killed"], "none of these faults applies"),
+        (
+            ["celery-redis-alone", "--fault=relay-killed"],
+            "none of these faults applies",
+        ),
         (["celery-redis-alone", "--database=sqlite"], "none of these faults applies"),
-        (["--fault=relay-killed", "--database=sqlite"], "none of these faults applies on sqlite"),
+        (
+            ["--fault=relay-killed", "--database=sqlite"],
+            "none of these faults applies on sqlite",
+        ),
         (["."], "is no generated project"),
         (["arq-redis", "--json=nowhere/drill.json"], "nowhere"),
         (["arq-redis", "--template=."], "holds no template"),
@@ -189,7 +243,9 @@ def test_bad_input(arguments: list[str], reason: str, musthappen: Command) -> No
 
 
 def test_a_nice_to_have_project(musthappen: Command, tmp_path: Path) -> None:
-    render(ROOT, tmp_path / "shop", {"project_name": "Shop", "delivery": "nice_to_have"})
+    render(
+        ROOT, tmp_path / "shop", {"project_name": "Shop", "delivery": "nice_to_have"}
+    )
 
     assert_refused(musthappen("drill", "shop"), "its tasks are nice to have")
 
@@ -213,9 +269,23 @@ FIGURES: dict[str, Any] = {
 
 
 def result(target: str, fault: str, **figures: object) -> Result:
-    settings = {"database": "postgresql", "tasks": 60, "rate": 40.0, "lease": 10.0, "seed": 1}
+    settings = {
+        "database": "postgresql",
+        "tasks": 60,
+        "rate": 40.0,
+        "lease": 10.0,
+        "seed": 1,
+    }
     return Result(
-        *(target, fault, {**FIGURES, **figures}, settings, {}, "a machine", "2026-01-02"),
+        *(
+            target,
+            fault,
+            {**FIGURES, **figures},
+            settings,
+            {},
+            "a machine",
+            "2026-01-02",
+        ),
         is_reference=target in REFERENCES,
     )
 
@@ -244,7 +314,9 @@ def test_references_are_shown_beside_ours(tmp_path: Path) -> None:
             effects_doubled=1,
             stranded=0,
         ),
-        result("celery-redis-alone-safest", "worker-killed", left_in_broker=0, stranded=0),
+        result(
+            "celery-redis-alone-safest", "worker-killed", left_in_broker=0, stranded=0
+        ),
         result("background-tasks", "api-killed", lost=0, left_in_broker=0, stranded=4),
     ]
 
@@ -262,7 +334,9 @@ def test_references_are_shown_beside_ours(tmp_path: Path) -> None:
         "## background-tasks",
     ]
     texts = [element.text for element in ET.parse(tmp_path / "drills.svg").iter()]  # noqa: S314
-    assert {"3 lost, 1 doubled", "0 lost", "5 kept, again in 2 s", "4 stranded"} <= set(texts)
+    assert {"3 lost, 1 doubled", "0 lost", "5 kept, again in 2 s", "4 stranded"} <= set(
+        texts
+    )
     assert texts.count("alone, defaults") == 2
     assert texts.count("alone, safest") == 1
     verdicts = [report.verdict(each).plain for each in results]

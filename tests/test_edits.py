@@ -1,7 +1,8 @@
 """What somebody changed in the template's own files stays, or becomes a conflict that is seen.
 
-The one exception is a file whose path leaves the project with its answers, as most do on the way
-back to nice to have: Copier deletes it, changed or not, and `musthappen update` keeps it.
+The one exception is a file whose path leaves the project with its answers, as most do
+on the way back to nice to have: Copier deletes it, changed or not, and `musthappen
+update` keeps it.
 """
 
 import shutil
@@ -35,14 +36,18 @@ def edit(file: Path, mark: str, *, part: float) -> None:
 
 def edit_everything(project: Path, *, part: float) -> list[str]:
     """Change a line in every file of a project, and return their paths."""
-    paths = [path for path, content in tree(project).items() if content and path != ANSWERS]
+    paths = [
+        path for path, content in tree(project).items() if content and path != ANSWERS
+    ]
     for path in paths:
         edit(project / path, MINE, part=part)
     commit(project, "Change every file")
     return paths
 
 
-def expect_edits(project: Path, paths: list[str], fresh: Path) -> tuple[list[str], list[str]]:
+def expect_edits(
+    project: Path, paths: list[str], fresh: Path
+) -> tuple[list[str], list[str]]:
     """Expect that every edit survived or is a conflict, and return which paths did which."""
     clashing = conflicts(project)
     assert git(project, "diff", "--name-only", "--diff-filter=U").split() == clashing
@@ -88,7 +93,7 @@ def test_edits_survive_a_graduation(
 
     switch_to(project, VARIANTS[source], VARIANTS[target])
 
-    assert gone == ["tests/bare/test_graduation.py"]
+    assert gone == ["tests/delivery/bare/test_graduation.py"]
     expect_edits(project, [path for path in paths if path not in gone], started[target])
 
 

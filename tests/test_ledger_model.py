@@ -1,6 +1,7 @@
 """The ledger keeps its word in the model, and the model finds the faults that are planted in it.
 
-`MODEL_EXAMPLES` and `MODEL_SEED`, which may be `random`, make for a longer or another search.
+`MODEL_EXAMPLES` and `MODEL_SEED`, which may be `random`, make for a longer or another
+search.
 """
 
 import os
@@ -80,7 +81,13 @@ def test_planted_fault_is_found(service: Path, name: str, tmp_path: Path) -> Non
     file.write_text(code.replace(planted.old, planted.new))
 
     outcome = run_model(
-        service, "--no-shrink", "--examples", PLANTED_EXAMPLES, "--seed", "1", folder=tmp_path
+        service,
+        "--no-shrink",
+        "--examples",
+        PLANTED_EXAMPLES,
+        "--seed",
+        "1",
+        folder=tmp_path,
     )
 
     assert not outcome.ok

@@ -34,7 +34,9 @@ class Customers:
         self.accepted: set[int] = set()
         self.closed = threading.Event()
         self._numbers = itertools.count()
-        self._threads = [threading.Thread(target=self._come, daemon=True) for _ in range(4)]
+        self._threads = [
+            threading.Thread(target=self._come, daemon=True) for _ in range(4)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -68,7 +70,9 @@ def _parcel(number: int) -> dict[str, Any]:
 def _kinds(tasks: list[dict[str, Any]]) -> Counter[str]:
     """Count the tasks by what they wait for; one that was tried before waits for a retry."""
     return Counter(
-        "retrying" if task["status"] == "queued" and task["attempts"] else task["status"]
+        "retrying"
+        if task["status"] == "queued" and task["attempts"]
+        else task["status"]
         for task in tasks
     )
 
@@ -92,7 +96,9 @@ def test_every_task_succeeds_once(
     assert conflicts(new) == []
     install(old)
     install(new)
-    other_broker = VARIANTS[source].answers["broker"] != VARIANTS[target].answers["broker"]
+    other_broker = (
+        VARIANTS[source].answers["broker"] != VARIANTS[target].answers["broker"]
+    )
 
     with contextlib.ExitStack() as stack:
         settings = {
@@ -139,7 +145,12 @@ def test_every_task_succeeds_once(
         assert after.request("/parcels/totals") == dict.fromkeys(
             ("accepted", "delivered", "deliveries"), PARCELS
         )
-        attempts = {task["arguments"]["number"]: task["attempts"] for task in after.tasks()}
+        attempts = {
+            task["arguments"]["number"]: task["attempts"] for task in after.tasks()
+        }
         assert all(attempts[number] > number % 3 for number in range(PARCELS))
-        assert min(left[kind] for kind in ("queued", "retrying", "running", "succeeded")) > 0, left
+        assert (
+            min(left[kind] for kind in ("queued", "retrying", "running", "succeeded"))
+            > 0
+        ), left
         assert all(process.runs for process in after.processes.values())

@@ -1,7 +1,8 @@
 """A project that people live in goes round all variants, and everything of theirs with it.
 
-At every stop it passes its own linters, types and tests: those that people wrote and some others,
-or with `--full` all of them. `musthappen check` runs the template's own ones on every variant.
+At every stop it passes its own linters, types and tests: those that people wrote and
+some others, or with `--full` all of them. `musthappen check` runs the template's own
+ones on every variant.
 """
 
 import itertools
@@ -17,7 +18,16 @@ from generator import types_cache
 from generator.variants import VARIANTS, Variant
 from tests.conftest import ROOT
 from tests.living import give_up_promises, live_in, losses, lost_promises, promise
-from tests.releases import Template, commit, conflicts, differences, git, switch_to, tree, without
+from tests.releases import (
+    Template,
+    commit,
+    conflicts,
+    differences,
+    git,
+    switch_to,
+    tree,
+    without,
+)
 from tests.serving import check, install
 
 NICE = VARIANTS["nice-to-have"]
@@ -29,9 +39,9 @@ ROUND = [
 PAIRS = list(itertools.permutations(VARIANTS.values(), 2))
 
 SOME_TESTS = {
-    "tests/bare": "tests/bare/test_answers.py tests/bare/test_visits.py tests/bare/test_parcels.py",
-    "tests/broker": (
-        "tests/broker/test_parcels.py tests/broker/test_travel.py tests/broker/test_deployment.py"
+    "tests/delivery/bare": "tests/delivery/bare/test_answers.py tests/delivery/bare/test_visits.py tests/delivery/bare/test_parcels.py",
+    "tests/delivery/broker": (
+        "tests/delivery/broker/test_parcels.py tests/delivery/broker/test_travel.py tests/delivery/broker/test_deployment.py"
     ),
 }
 
@@ -45,7 +55,11 @@ def pass_all(project: Path, *tests: str) -> None:
     check(project, "mypy")
     types_cache.keep(ROOT, project)
     for each in tests:
-        check(project, "pytest", *(path for path in each.split() if (project / path).exists()))
+        check(
+            project,
+            "pytest",
+            *(path for path in each.split() if (project / path).exists()),
+        )
     commit(project, "Lock")
 
 
@@ -78,7 +92,10 @@ def test_a_project_goes_round_all_variants_and_back(
         pass_all(project, bare, broker)
     arrive(ROUND[-1], START)
     assert lost_promises(project) == []
-    assert differences(without(tree(project), "uv.lock"), without(beginning, "uv.lock")) == []
+    assert (
+        differences(without(tree(project), "uv.lock"), without(beginning, "uv.lock"))
+        == []
+    )
     # In the end others deliver the parcels.
     give_up_promises(project)
     commit(project, "Deliver no parcels")
@@ -95,18 +112,26 @@ def test_the_worked_example_can_be_deleted(
 
     subprocess.run(["bash", "-c", command], cwd=project, check=True)
     if source.has_broker:
-        (project / "app/models.py").write_text('"""Hold this service\'s own tables."""\n')
+        (project / "app/models.py").write_text(
+            '"""Hold this service\'s own tables."""\n'
+        )
     deleted = git(project, "ls-files", "--deleted").split()
     commit(project, "Delete the example")
 
-    pass_all(project, "tests/bare", *(["tests/broker/test_travel.py"] if source.has_broker else []))
+    pass_all(
+        project,
+        "tests/delivery/bare",
+        *(["tests/delivery/broker/test_travel.py"] if source.has_broker else []),
+    )
     switch_to(project, source, target)
     assert conflicts(project) == []
     assert [path for path in deleted if (project / path).exists()] == []
 
 
 @pytest.fixture(scope="session")
-def lived_in(started: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lived_in(
+    started: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Return the folder of a lived-in project of each variant, to copy but not to change."""
     folder = tmp_path_factory.mktemp("lived-in")
     for name, project in started.items():
@@ -117,7 +142,9 @@ def lived_in(started: Mapping[str, Path], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize(
-    ("source", "target"), PAIRS, ids=[f"{one.name} to {other.name}" for one, other in PAIRS]
+    ("source", "target"),
+    PAIRS,
+    ids=[f"{one.name} to {other.name}" for one, other in PAIRS],
 )
 def test_any_switch_keeps_what_people_wrote(
     source: Variant, target: Variant, lived_in: Path, tmp_path: Path

@@ -29,7 +29,9 @@ PREPARED = ("--no-install", "--no-git", "--no-pre-commit")
 
 
 @pytest.fixture(autouse=True)
-def git_identity(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def git_identity(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Let git know a committer, whatever this machine knows."""
     config = tmp_path_factory.mktemp("git") / "config"
     config.write_text("[user]\nname = Ada\nemail = ada@example.com\n")
@@ -48,14 +50,18 @@ def test_its_next_steps_give_a_service_that_runs_a_task(
     variant: Variant, musthappen: Command, tmp_path: Path
 ) -> None:
     answers = (f"--data={key}={value}" for key, value in variant.answers.items())
-    made = musthappen("new", "my shop", "--data=project_name=Shop", "--defaults", *answers)
+    made = musthappen(
+        "new", "my shop", "--data=project_name=Shop", "--defaults", *answers
+    )
 
     assert made.returncode == 0, made.stdout + made.stderr
     assert git(tmp_path / "my shop", "log", "--format=%an %s") == "Ada Start Shop\n"
     assert git(tmp_path / "my shop", "status", "--porcelain") == ""
     assert (tmp_path / "my shop/uv.lock").exists()
     assert (tmp_path / "my shop/.git/hooks/pre-commit").exists()
-    steps = [line.strip() for line in made.stdout.splitlines() if line.startswith("    ")]
+    steps = [
+        line.strip() for line in made.stdout.splitlines() if line.startswith("    ")
+    ]
     start = [step for step in steps if not step.startswith("curl")]
     first_request, *_ = (step for step in steps if step.startswith("curl"))
     with running(" && ".join(start), tmp_path) as base:
@@ -118,7 +124,9 @@ def test_every_step_can_be_declined(musthappen: Command, tmp_path: Path) -> None
 
     assert made.returncode == 0, made.stderr
     assert not [
-        name for name in (".git", ".venv", "uv.lock") if (tmp_path / "shop" / name).exists()
+        name
+        for name in (".git", ".venv", "uv.lock")
+        if (tmp_path / "shop" / name).exists()
     ]
     assert re.search(r"^    \S*uv sync$", made.stdout, re.MULTILINE)
 
@@ -129,14 +137,18 @@ def test_without_a_terminal_the_folder_and_the_defaults_answer(
     made = musthappen("new", "order-service", *PREPARED)
 
     assert made.returncode == 0, made.stderr
-    answers = yaml.safe_load((tmp_path / "order-service/.copier-answers.yml").read_text())
+    answers = yaml.safe_load(
+        (tmp_path / "order-service/.copier-answers.yml").read_text()
+    )
     assert answers["project_name"] == "Order Service"
     assert answers["project_slug"] == "order-service"
     assert answers["delivery"] == "must_happen"
     assert answers["_src_path"] == str(ROOT)
 
 
-def test_inside_another_repository_it_starts_none(musthappen: Command, tmp_path: Path) -> None:
+def test_inside_another_repository_it_starts_none(
+    musthappen: Command, tmp_path: Path
+) -> None:
     git(tmp_path, "init")
 
     made = musthappen("new", "shop", "--no-install", "--no-pre-commit")
@@ -146,7 +158,9 @@ def test_inside_another_repository_it_starts_none(musthappen: Command, tmp_path:
     assert not (tmp_path / "shop/.git").exists()
 
 
-def test_the_first_commit_can_be_left_to_the_user(musthappen: Command, tmp_path: Path) -> None:
+def test_the_first_commit_can_be_left_to_the_user(
+    musthappen: Command, tmp_path: Path
+) -> None:
     made = musthappen("new", "shop", "--no-install", "--no-pre-commit", "--no-commit")
 
     assert made.returncode == 0, made.stderr
@@ -189,7 +203,12 @@ class Terminal:
         self.process = subprocess.Popen(
             [program, *arguments],
             cwd=directory,
-            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "50"},
+            env={
+                **os.environ,
+                "TERM": "xterm-256color",
+                "COLUMNS": str(columns),
+                "LINES": "50",
+            },
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -247,7 +266,10 @@ def test_in_a_terminal_it_asks(tmp_path: Path) -> None:
 
     assert terminal.wait_for_end() == 0
     answers = yaml.safe_load((tmp_path / "shop/.copier-answers.yml").read_text())
-    assert (answers["project_name"], answers["project_slug"]) == ("Shop Two", "shop-two")
+    assert (answers["project_name"], answers["project_slug"]) == (
+        "Shop Two",
+        "shop-two",
+    )
     assert (answers["engine"], answers["broker"]) == ("arq", "redis")
 
 

@@ -30,8 +30,8 @@ ANSWERS_FILE = "{{ _copier_conf.answers_file }}.jinja"
 """Copier wants it in the root, beside the layers."""
 RECORD = Path(__file__).with_name("questions.yml")
 
-# Where people write: these paths stay, whatever is answered. A path that left would take along what
-# they wrote there, without a word.
+# Where people write: these paths stay, whatever is answered. A path that left would
+# take along what they wrote there, without a word.
 EVERYWHERE = {
     ".dockerignore",
     ".env.example",
@@ -70,7 +70,13 @@ WHERE_TASKS_MUST_HAPPEN = {
 OURS = ("app/delivery/", "tests/")
 
 # Each of them makes Copier ask for trust, or breaks the updates of older projects.
-FORBIDDEN = {"_tasks", "_jinja_extensions", "_migrations", "_exclude", "_skip_if_exists"}
+FORBIDDEN = {
+    "_tasks",
+    "_jinja_extensions",
+    "_migrations",
+    "_exclude",
+    "_skip_if_exists",
+}
 
 
 def sources(tree: Path = TREE) -> dict[str, set[str]]:
@@ -85,10 +91,14 @@ def sources(tree: Path = TREE) -> dict[str, set[str]]:
 
 def conditional(layers: Mapping[str, Collection[str]]) -> list[str]:
     """Return which paths hold an expression below the layers' own folders."""
-    return sorted(path for paths in layers.values() for path in paths if re.search(r"[{}%]", path))
+    return sorted(
+        path for paths in layers.values() for path in paths if re.search(r"[{}%]", path)
+    )
 
 
-def collisions(layers: Mapping[str, Collection[str]], tree_of: Collection[str]) -> list[str]:
+def collisions(
+    layers: Mapping[str, Collection[str]], tree_of: Collection[str]
+) -> list[str]:
     """Return the paths that more than one of these layers would render."""
     count = Counter(path for layer in tree_of for path in layers.get(layer, ()))
     return sorted(path for path, number in count.items() if number > 1)
@@ -96,7 +106,11 @@ def collisions(layers: Mapping[str, Collection[str]], tree_of: Collection[str]) 
 
 def test_the_layers_are_those_that_the_questions_compute() -> None:
     config = yaml.safe_load((ROOT / "copier.yml").read_text())
-    computed = {name for name in config.keys() - read_questions(ROOT) if not name.startswith("_")}
+    computed = {
+        name
+        for name in config.keys() - read_questions(ROOT)
+        if not name.startswith("_")
+    }
     folders = {path.name for path in TREE.iterdir()} - {ANSWERS_FILE}
     assert folders == {f"{{{{ {name} }}}}" for name in computed}
 
@@ -107,7 +121,11 @@ def test_only_a_layers_own_folder_holds_a_condition() -> None:
 
 def test_a_condition_in_a_path_is_noticed() -> None:
     layers = {
-        "{{ every_project }}": {"app/{{ name }}.py", "{% if cron %}cron{% endif %}", "app/a.py"}
+        "{{ every_project }}": {
+            "app/{{ name }}.py",
+            "{% if cron %}cron{% endif %}",
+            "app/a.py",
+        }
     }
     assert conditional(layers) == ["app/{{ name }}.py", "{% if cron %}cron{% endif %}"]
 
@@ -123,11 +141,17 @@ def test_no_two_layers_hold_one_path_for_the_same_answers(project: Path) -> None
     chosen = layers_of(project)
     assert collisions(layers, chosen) == []
     rendered = {path for layer in chosen for path in layers[layer]}
-    assert rendered == {str(path.relative_to(project)) for path in files(project)} - {ANSWERS}
+    assert rendered == {str(path.relative_to(project)) for path in files(project)} - {
+        ANSWERS
+    }
 
 
 def test_a_path_in_two_layers_is_noticed() -> None:
-    layers = {"one": {"app/a.py", "app/b.py"}, "other": {"app/b.py"}, "third": {"app/a.py"}}
+    layers = {
+        "one": {"app/a.py", "app/b.py"},
+        "other": {"app/b.py"},
+        "third": {"app/a.py"},
+    }
     assert collisions(layers, ["one", "other"]) == ["app/b.py"]
 
 
@@ -168,8 +192,13 @@ def test_the_template_asks_for_no_trust_and_skips_nothing() -> None:
 
 
 def test_migrations_of_the_ledger_form_one_chain() -> None:
-    texts = [path.read_text() for path in TREE.glob("*/migrations/versions/ledger_*.py")]
-    chain = {str(_assigned("revision", text)): _assigned("down_revision", text) for text in texts}
+    texts = [
+        path.read_text() for path in TREE.glob("*/migrations/versions/ledger_*.py")
+    ]
+    chain = {
+        str(_assigned("revision", text)): _assigned("down_revision", text)
+        for text in texts
+    }
     assert list(chain.values()).count(None) == 1
     assert {each for each in chain.values() if each} == chain.keys() - {max(chain)}
 
@@ -183,7 +212,9 @@ def fingerprint(questions: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return what decides which answer a project has that was not asked."""
     return {
         name: {
-            key: _choices(details[key]) if key == "choices" else _in_one_line(details[key])
+            key: _choices(details[key])
+            if key == "choices"
+            else _in_one_line(details[key])
             for key in ("type", "when", "default", "choices")
             if key in details
         }
@@ -192,7 +223,9 @@ def fingerprint(questions: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _choices(choices: dict[str, Any]) -> list[str]:
-    return [each["value"] if isinstance(each, dict) else each for each in choices.values()]
+    return [
+        each["value"] if isinstance(each, dict) else each for each in choices.values()
+    ]
 
 
 def _in_one_line(value: object) -> str:
@@ -230,7 +263,12 @@ def test_the_questions_are_those_on_record() -> None:
 @pytest.mark.parametrize(
     ("note", "name", "choices", "expected"),
     [
-        ("ARQ is gone", "engine", ["celery", "dramatiq"], ["engine no longer offers arq"]),
+        (
+            "ARQ is gone",
+            "engine",
+            ["celery", "dramatiq"],
+            ["engine no longer offers arq"],
+        ),
         ("", "engine", ["celery", "dramatiq", "arq"], ["a change has no note"]),
         ("A better name", "queue", ["celery", "dramatiq", "arq"], ["engine is gone"]),
         ("One more", "engine", ["taskiq", "celery", "dramatiq", "arq"], []),
@@ -240,9 +278,14 @@ def test_a_change_that_leaves_somebody_behind_is_noticed(
     note: str, name: str, choices: list[str], expected: list[str]
 ) -> None:
     records = [
-        {"note": "", "questions": {"engine": {"choices": ["celery", "dramatiq", "arq"]}}},
+        {
+            "note": "",
+            "questions": {"engine": {"choices": ["celery", "dramatiq", "arq"]}},
+        },
         {"note": note, "questions": {name: {"choices": choices}}},
     ]
 
     found = objections(records)
-    assert [each[: len(start)] for each, start in zip(found, expected, strict=True)] == expected
+    assert [
+        each[: len(start)] for each, start in zip(found, expected, strict=True)
+    ] == expected

@@ -34,8 +34,14 @@ BAD_ANSWERS = [
     (["engine=rq"], "'rq' is not in"),
     (["broker=kafka"], "'kafka' is not in"),
     (["engine=arq", "broker=rabbitmq"], "ARQ speaks only Redis"),
-    (["delivery=nice_to_have", "engine=celery"], "only a must-happen project has an engine"),
-    (["delivery=nice_to_have", "broker=redis"], "only a must-happen project has a broker"),
+    (
+        ["delivery=nice_to_have", "engine=celery"],
+        "only a must-happen project has an engine",
+    ),
+    (
+        ["delivery=nice_to_have", "broker=redis"],
+        "only a must-happen project has a broker",
+    ),
     (["colour=red"], "unknown answer colour: the questions are project_name"),
     (["_src_path=/"], "unknown answer _src_path"),
     (["engine"], "write it as engine=VALUE"),
@@ -50,11 +56,15 @@ def assert_refused(outcome: subprocess.CompletedProcess[str], reason: str) -> No
     assert outcome.stdout == ""
 
 
-@pytest.mark.parametrize(("answers", "reason"), BAD_ANSWERS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("answers", "reason"), BAD_ANSWERS, ids=lambda value: str(value)[:40]
+)
 def test_bad_answers(
     answers: list[str], reason: str, musthappen_here: Command, tmp_path: Path
 ) -> None:
-    outcome = musthappen_here("new", "shop", *(f"--data={answer}" for answer in answers))
+    outcome = musthappen_here(
+        "new", "shop", *(f"--data={answer}" for answer in answers)
+    )
 
     assert_refused(outcome, reason)
     assert list(tmp_path.iterdir()) == []
@@ -95,7 +105,9 @@ def test_a_folder_that_cannot_be_made(musthappen: Command) -> None:
 
 
 def test_a_template_that_is_none(musthappen: Command, tmp_path: Path) -> None:
-    assert_refused(musthappen("new", "shop", "--template", str(tmp_path)), "holds no template")
+    assert_refused(
+        musthappen("new", "shop", "--template", str(tmp_path)), "holds no template"
+    )
 
 
 def test_a_variant_that_does_not_exist(musthappen: Command) -> None:
@@ -105,7 +117,12 @@ def test_a_variant_that_does_not_exist(musthappen: Command) -> None:
 def test_what_renders_nothing_does_not_wait_for_copier() -> None:
     program = "import sys, generator.cli; sys.exit('copier' in sys.modules)"
 
-    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, check=False
+        ).returncode
+        == 0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -121,16 +138,22 @@ def names() -> Any:
 def test_every_name_of_python_is_refused(names: Any) -> None:
     taken = {name for name in sys.stdlib_module_names if not name.startswith("_")}
     taken |= {word.lower() for word in keyword.kwlist}
-    assert [name for name in taken if not names.slug_refusal(name.replace("_", "-").lower())] == []
+    assert [
+        name for name in taken if not names.slug_refusal(name.replace("_", "-").lower())
+    ] == []
 
 
 def test_every_dependency_is_refused(names: Any, project: Path) -> None:
     pyproject = tomllib.loads((project / "pyproject.toml").read_text())
-    dependencies = pyproject["project"]["dependencies"] + pyproject["dependency-groups"]["dev"]
+    dependencies = (
+        pyproject["project"]["dependencies"] + pyproject["dependency-groups"]["dev"]
+    )
     slugs = [Requirement(dependency).name.lower() for dependency in dependencies]
     assert [slug for slug in slugs if not names.slug_refusal(slug)] == []
 
 
-@pytest.mark.parametrize("name", ["Shop", "Order Service", "a", "Größe 2", "my_shop", "Shop v1.2"])
+@pytest.mark.parametrize(
+    "name", ["Shop", "Order Service", "a", "Größe 2", "my_shop", "Shop v1.2"]
+)
 def test_a_good_name_is_not_refused(names: Any, name: str) -> None:
     assert names.name_refusal(name) == ""

@@ -1,7 +1,7 @@
 """A project of any earlier release becomes, by an update, what a fresh one would be.
 
-There are two kinds of releases here: those that were made, each of them a tag of this repository,
-and made-up ones, which change what some release is going to change one day.
+There are two kinds of releases here: those that were made, each of them a tag of this
+repository, and made-up ones, which change what some release is going to change one day.
 """
 
 import shutil
@@ -33,7 +33,9 @@ MUST_HAPPEN = [variant for variant in VARIANTS.values() if variant.has_broker]
 NEXT = "v9999.0"
 
 LEDGER = f"{WHERE_TASKS_MUST_HAPPEN}/app/delivery/ledger.py"
-MIGRATION = f"{WHERE_TASKS_MUST_HAPPEN}/migrations/versions/ledger_0002_remember_the_worker.py"
+MIGRATION = (
+    f"{WHERE_TASKS_MUST_HAPPEN}/migrations/versions/ledger_0002_remember_the_worker.py"
+)
 ADDED_COLUMN = '''"""Remember which worker runs a task."""
 
 import sqlalchemy as sa
@@ -60,7 +62,7 @@ def downgrade() -> None:
 ENQUEUE = """
 import asyncio
 from app.database import session_factory
-from app.delivery import TaskQueue
+from app.delivery import Enqueuer
 from app.models import Parcel
 from app.tasks.parcels import deliver
 
@@ -68,7 +70,7 @@ async def enqueue():
     async with session_factory.begin() as session:
         for number in range(20):
             session.add(Parcel(number=number, street="Market Street"))
-            await TaskQueue(session).enqueue(deliver, number, 0, 0)
+            await Enqueuer(session).enqueue(deliver, number, 0, 0)
 
 asyncio.run(enqueue())
 """
@@ -95,7 +97,9 @@ def failures_of_updates(
                 without_bookkeeping(tree(project)), without_bookkeeping(tree(fresh))
             )
             if conflicts(project) or differing:
-                failed[f"{variant.name} from {release}"] = conflicts(project) or differing
+                failed[f"{variant.name} from {release}"] = (
+                    conflicts(project) or differing
+                )
     return failed
 
 
@@ -119,7 +123,9 @@ def changing(tmp_path: Path) -> Template:
 
 
 def test_a_difference_would_be_noticed(changing: Template, tmp_path: Path) -> None:
-    changing.replace("copier.yml", "_subdirectory:", "_skip_if_exists: [Procfile]\n_subdirectory:")
+    changing.replace(
+        "copier.yml", "_subdirectory:", "_skip_if_exists: [Procfile]\n_subdirectory:"
+    )
     procfile = changing.folder / EVERY_PROJECT / "Procfile.jinja"
     procfile.write_text(procfile.read_text() + "cron: exec cron\n")
     changing.release(NEXT)
@@ -129,13 +135,19 @@ def test_a_difference_would_be_noticed(changing: Template, tmp_path: Path) -> No
     assert failed == {"arq-redis from v1.0": ["Procfile"]}
 
 
-def test_a_changed_default_changes_no_project(changing: Template, tmp_path: Path) -> None:
+def test_a_changed_default_changes_no_project(
+    changing: Template, tmp_path: Path
+) -> None:
     project = tmp_path / "project"
     plain = Variant("with nothing but a name", {})
     changing.generate(project, plain, ref="v1.0")
     before = without_bookkeeping(tree(project))
-    changing.replace("copier.yml", "{{ 'celery' if delivery ==", "{{ 'dramatiq' if delivery ==")
-    changing.replace("copier.yml", "{{ slug_of(project_name) }}", "{{ slug_of(project_name) }}-api")
+    changing.replace(
+        "copier.yml", "{{ 'celery' if delivery ==", "{{ 'dramatiq' if delivery =="
+    )
+    changing.replace(
+        "copier.yml", "{{ slug_of(project_name) }}", "{{ slug_of(project_name) }}-api"
+    )
     changing.release("v2.0")
 
     update(project)
@@ -148,11 +160,15 @@ def test_a_changed_default_changes_no_project(changing: Template, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["nice-to-have", "celery-redis"])
-def test_a_new_question_changes_no_project(name: str, changing: Template, tmp_path: Path) -> None:
+def test_a_new_question_changes_no_project(
+    name: str, changing: Template, tmp_path: Path
+) -> None:
     project = changing.generate(tmp_path / "project", VARIANTS[name], ref="v1.0")
     before = without_bookkeeping(tree(project))
     questions = changing.folder / "copier.yml"
-    questions.write_text(questions.read_text() + "\nmonitoring:\n  type: bool\n  default: false\n")
+    questions.write_text(
+        questions.read_text() + "\nmonitoring:\n  type: bool\n  default: false\n"
+    )
     layer = changing.folder / "template/project/{{ '.' if monitoring else '' }}"
     layer.mkdir()
     (layer / "monitoring.yaml").write_text("rules: []\n")
@@ -167,18 +183,24 @@ def test_a_new_question_changes_no_project(name: str, changing: Template, tmp_pa
 
 def _add_a_column(template: Template) -> None:
     column = '    sa.Column("wake_at", Timestamp()),\n'
-    template.replace(LEDGER, column, column + '    sa.Column("worker", sa.String(200)),\n')
+    template.replace(
+        LEDGER, column, column + '    sa.Column("worker", sa.String(200)),\n'
+    )
     (template.folder / MIGRATION).write_text(ADDED_COLUMN)
 
 
-def test_a_ledger_that_changed_reaches_every_variant(changing: Template, tmp_path: Path) -> None:
+def test_a_ledger_that_changed_reaches_every_variant(
+    changing: Template, tmp_path: Path
+) -> None:
     _add_a_column(changing)
     changing.release(NEXT)
 
     assert failures_of_updates(changing, ["v1.0"], MUST_HAPPEN, tmp_path) == {}
 
 
-def test_a_ledger_that_changed_keeps_its_rows(changing: Template, tmp_path: Path) -> None:
+def test_a_ledger_that_changed_keeps_its_rows(
+    changing: Template, tmp_path: Path
+) -> None:
     variant = VARIANTS["celery-redis"]
     project = changing.generate(tmp_path / "project", variant, ref="v1.0")
     promise(project)
@@ -189,7 +211,10 @@ def test_a_ledger_that_changed_keeps_its_rows(changing: Template, tmp_path: Path
     changing.release("v2.0")
 
     with servers(project, "postgresql") as settings:
-        databases = [settings, {"DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/app.db"}]
+        databases = [
+            settings,
+            {"DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/app.db"},
+        ]
         for database in databases:
             check(project, "alembic", "upgrade", "heads", **database)
             check(project, "python", "-c", ENQUEUE, **database)
@@ -205,7 +230,8 @@ def test_a_ledger_that_changed_keeps_its_rows(changing: Template, tmp_path: Path
             check(project, "alembic", "upgrade", "heads", **database)
             _expect_what_was_recorded(project, database)
             check(project, "alembic", "check", **database)
-        # The next migration, as README.md says, follows the ledger's and the user's own last one.
+        # The next migration, as README.md says, follows the ledger's and the user's own
+        # last one.
         command = "revision --autogenerate --head heads --message Next"
         check(project, "alembic", *command.split(), **databases[1])
         assert len(check(project, "alembic", "heads").splitlines()) == 1
@@ -218,7 +244,9 @@ def _expect_what_was_recorded(project: Path, database: Mapping[str, str]) -> Non
         deployment.start("api")
         deployment.wait_until_ready()
         eventually(
-            lambda: [task["status"] for task in deployment.tasks()] == ["succeeded"] * 20,
+            lambda: (
+                [task["status"] for task in deployment.tasks()] == ["succeeded"] * 20
+            ),
             within=60,
             what="all recorded tasks run",
         )

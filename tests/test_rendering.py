@@ -27,11 +27,10 @@ WORDS = {
     "arq": r"(?<![a-z])arq(?![a-z])",
     "dramatiq": r"dramatiq|periodiq",
     "redis": r"redis|valkey",
-    "rabbitmq": r"rabbit|(?<!app\.)amqp|pika",  # `app.amqp` is Celery's own, on any broker
+    # `app.amqp` is Celery's own, on any broker.
+    "rabbitmq": r"rabbit|(?<!app\.)amqp|pika",
 }
-MUST_HAPPEN_WORDS = (
-    r"alembic|sqlalchemy|sqlite|asyncpg|\brelay|\blease|(database|broker)_url|operator_token"
-)
+MUST_HAPPEN_WORDS = r"alembic|sqlalchemy|sqlite|asyncpg|\brelay|\blease|(database|broker)_url|operator_token"
 
 LONGEST_NAME = "Wide Open Long Name of a Service in Town"
 
@@ -68,7 +67,15 @@ def test_plain_copier_renders_the_same_without_trust(
     data.append("--data=project_name=Order Service")
 
     copied = subprocess.run(
-        ["copier", "copy", "--vcs-ref=HEAD", "--defaults", *data, ROOT, tmp_path / "project"],
+        [
+            "copier",
+            "copy",
+            "--vcs-ref=HEAD",
+            "--defaults",
+            *data,
+            ROOT,
+            tmp_path / "project",
+        ],
         executable=BIN / "copier",
         capture_output=True,
         text=True,
@@ -98,7 +105,9 @@ def test_the_answers_are_remembered(variant: Variant, project: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["X", "Order Service", LONGEST_NAME])
-def test_whatever_its_name_it_is_formatted(variant: Variant, name: str, tmp_path: Path) -> None:
+def test_whatever_its_name_it_is_formatted(
+    variant: Variant, name: str, tmp_path: Path
+) -> None:
     render(ROOT, tmp_path / "project", {"project_name": name, **variant.answers})
 
     formatted = subprocess.run(
@@ -123,7 +132,9 @@ def test_everything_parses(project: Path) -> None:
 
 def test_nothing_is_empty(project: Path) -> None:
     assert [path for path in files(project) if not path.read_text().strip()] == []
-    assert [path for path in project.rglob("*") if path.is_dir() and not any(path.iterdir())] == []
+    assert [
+        path for path in project.rglob("*") if path.is_dir() and not any(path.iterdir())
+    ] == []
 
 
 def test_the_text_is_tidy(project: Path) -> None:
@@ -138,10 +149,17 @@ def test_no_template_syntax_is_left(project: Path) -> None:
 
 
 def test_nothing_says_that_it_was_generated(project: Path) -> None:
-    assert found(project, r"copier|(?<!file_)template|jinja|\b(?-i:musthappen)\b|todo|fixme") == []
+    assert (
+        found(
+            project, r"copier|(?<!file_)template|jinja|\b(?-i:musthappen)\b|todo|fixme"
+        )
+        == []
+    )
 
 
-def test_nothing_of_what_was_not_chosen_is_left(variant: Variant, project: Path) -> None:
+def test_nothing_of_what_was_not_chosen_is_left(
+    variant: Variant, project: Path
+) -> None:
     chosen = variant.answers.values()
     unwanted = [words for answer, words in WORDS.items() if answer not in chosen]
     if not variant.has_broker:
@@ -157,7 +175,13 @@ def test_the_app_stays_small(variant: Variant, project: Path) -> None:
 
 def lines_of_code(text: str) -> int:
     """Count the lines that hold more than a comment or a docstring."""
-    layout = {tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    layout = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
     lines: set[int] = set()
     begins = True
     for token in tokenize.generate_tokens(io.StringIO(text).readline):

@@ -8,13 +8,23 @@ from pathlib import Path
 import pytest
 
 from generator.variants import VARIANTS, Variant
-from tests.releases import Template, conflicts, differences, git, switch, switch_to, tree
+from tests.releases import (
+    Template,
+    conflicts,
+    differences,
+    git,
+    switch,
+    switch_to,
+    tree,
+)
 
 PAIRS = list(itertools.permutations(VARIANTS.values(), 2))
 
 
 @pytest.mark.parametrize(
-    ("source", "target"), PAIRS, ids=[f"{one.name} to {other.name}" for one, other in PAIRS]
+    ("source", "target"),
+    PAIRS,
+    ids=[f"{one.name} to {other.name}" for one, other in PAIRS],
 )
 def test_a_switched_project_equals_a_fresh_one(
     source: Variant, target: Variant, started: Mapping[str, Path], tmp_path: Path
@@ -45,11 +55,15 @@ def test_a_name_can_be_changed(
 
     switch(project, project_name="Shop", project_slug="shop")
 
-    fresh = template.generate(tmp_path / "fresh", variant, project_name="Shop", project_slug="shop")
+    fresh = template.generate(
+        tmp_path / "fresh", variant, project_name="Shop", project_slug="shop"
+    )
     assert differences(tree(project), tree(fresh)) == []
 
 
-def test_a_switch_to_the_same_changes_nothing(started: Mapping[str, Path], tmp_path: Path) -> None:
+def test_a_switch_to_the_same_changes_nothing(
+    started: Mapping[str, Path], tmp_path: Path
+) -> None:
     project = shutil.copytree(started["arq-redis"], tmp_path / "project")
 
     switch(project, engine="arq")

@@ -21,10 +21,11 @@ from tests.test_refusals import assert_refused
 BIN = Path(sys.executable).parent
 ENGINE = "app/delivery/engine.py"
 
-# The second release of the template changes the first, adds the second, drops the others.
+# The second release of the template changes the first, adds the second, drops the
+# others.
 CHANGED = "app/tasks/signups.py"
 ADDED = "docs/added.md"
-DROPPED = ["tests/bare/test_health.py", "tests/bare/test_signups.py"]
+DROPPED = ["tests/delivery/bare/test_health.py", "tests/delivery/bare/test_signups.py"]
 OLD, NEW = "welcome, %s", "welcome to us, %s"
 
 Start = Callable[..., Path]
@@ -71,7 +72,9 @@ def start(started: Start, tmp_path: Path) -> Start:
     """Make a project of the first release, or another version, in the folder `shop`."""
 
     def copy(variant: str = "nice-to-have", ref: str = "v1.0.0") -> Path:
-        return Path(shutil.copytree(started(variant, ref), tmp_path / "shop", symlinks=True))
+        return Path(
+            shutil.copytree(started(variant, ref), tmp_path / "shop", symlinks=True)
+        )
 
     return copy
 
@@ -121,7 +124,9 @@ def lived_in(start: Start) -> Path:
     return project
 
 
-def test_a_preview_shows_everything_and_writes_nothing(lived_in: Path, musthappen: Command) -> None:
+def test_a_preview_shows_everything_and_writes_nothing(
+    lived_in: Path, musthappen: Command
+) -> None:
     # Git would note down when it has looked at a file, if it were let.
     os.utime(lived_in / "README.md")
     untouched = everything(lived_in)
@@ -169,12 +174,16 @@ def test_an_edited_file_can_be_given_up(musthappen: Command) -> None:
     assert listed(shown.stdout) >= {("delete", DROPPED[0]), ("delete", DROPPED[1])}
 
 
-def test_an_edited_engine_is_kept_when_none_is_left(start: Start, musthappen: Command) -> None:
+def test_an_edited_engine_is_kept_when_none_is_left(
+    start: Start, musthappen: Command
+) -> None:
     project = start("celery-redis")
     edit(project, ENGINE)
     engine = (project / ENGINE).read_text()
 
-    updated = musthappen("update", "shop", "--data=delivery=nice_to_have", "--no-install")
+    updated = musthappen(
+        "update", "shop", "--data=delivery=nice_to_have", "--no-install"
+    )
 
     assert updated.returncode == 0, updated.stderr
     assert "celery-redis → nice-to-have" in updated.stdout
@@ -192,15 +201,21 @@ def test_other_answers_leave_the_version_unless_it_is_named(
     updated = musthappen("update", "shop", "--data=engine=arq", "--no-install")
 
     assert updated.returncode == 0, updated.stderr
-    assert (answers(project)["engine"], answers(project)["_commit"]) == ("arq", "v1.0.0")
+    assert (answers(project)["engine"], answers(project)["_commit"]) == (
+        "arq",
+        "v1.0.0",
+    )
     assert 'git commit --message "Switch to arq-redis"' in updated.stdout
     commit(project)
-    shown = musthappen("update", "shop", "--data=engine=celery", "-r", "v1.1.0", "--preview")
+    shown = musthappen(
+        "update", "shop", "--data=engine=celery", "-r", "v1.1.0", "--preview"
+    )
     assert "v1.0.0 → v1.1.0" in shown.stdout
 
 
 def test_nothing_newer_changes_nothing(start: Start, musthappen: Command) -> None:
-    untouched = everything(project := start(ref="HEAD"))  # newer than the newest release
+    # Newer than the newest release.
+    untouched = everything(project := start(ref="HEAD"))
 
     updated = musthappen("update", "shop")
 
@@ -236,7 +251,9 @@ def pretend_installed(project: Path, exit_code: int) -> None:
     """Give the project a Python that says what it is asked to do, and how that ended."""
     python = project / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\necho "$@" > "$0.asked"\necho 3 tests\nexit {exit_code}\n')
+    python.write_text(
+        f'#!/bin/sh\necho "$@" > "$0.asked"\necho 3 tests\nexit {exit_code}\n'
+    )
     python.chmod(0o755)
 
 
@@ -250,7 +267,9 @@ def test_tests_that_fail_are_reported(start: Start, musthappen: Command) -> None
     assert "3 tests" in updated.stdout
 
 
-def test_in_a_terminal_it_asks_and_offers_the_tests(start: Start, tmp_path: Path) -> None:
+def test_in_a_terminal_it_asks_and_offers_the_tests(
+    start: Start, tmp_path: Path
+) -> None:
     project = start("celery-redis")
     pretend_installed(project, 0)
     terminal = Terminal(tmp_path, "update", "shop", "--no-install")
@@ -271,10 +290,12 @@ def test_in_a_terminal_it_asks_and_offers_the_tests(start: Start, tmp_path: Path
 
     assert terminal.wait_for_end() == 0
     assert answers(project)["_commit"] == "v1.1.0"
-    assert "tests/bare" in (project / ".venv/bin/python.asked").read_text()
+    assert "tests/delivery/bare" in (project / ".venv/bin/python.asked").read_text()
 
 
-def test_stopped_in_a_terminal_it_has_written_nothing(start: Start, tmp_path: Path) -> None:
+def test_stopped_in_a_terminal_it_has_written_nothing(
+    start: Start, tmp_path: Path
+) -> None:
     untouched = everything(start())
     terminal = Terminal(tmp_path, "update", "shop")
     for question in ("service called", "distribution", "task is lost"):
@@ -300,13 +321,18 @@ def test_plain_copier_says_what_it_did_not(start: Start) -> None:
         check=True,
     )
 
-    for step in ("git status", "git checkout HEAD -- <file>", "uv sync", "uv run pytest"):
+    for step in (
+        "git status",
+        "git checkout HEAD -- <file>",
+        "uv sync",
+        "uv run pytest",
+    ):
         assert step in updated.stderr
 
 
 def failing_tests(project: Path) -> list[str]:
     """Return which of the project's tests about its answers fail."""
-    tests = runpy.run_path(str(project / "tests/bare/test_answers.py"))
+    tests = runpy.run_path(str(project / "tests/delivery/bare/test_answers.py"))
     failed = []
     for name, test in tests.items():
         if name.startswith("test_"):
@@ -353,7 +379,9 @@ def test_answers_and_wiring_that_disagree_are_noticed(
         ("app/mine.py.rej", "a rejected hunk\n", "no rejected hunks"),
     ],
 )
-def test_the_hooks_notice_leftovers(path: str, text: str, hook: str, start: Start) -> None:
+def test_the_hooks_notice_leftovers(
+    path: str, text: str, hook: str, start: Start
+) -> None:
     project = start()
     edit(project, path, new=text)
 
@@ -367,7 +395,11 @@ def test_the_hooks_notice_leftovers(path: str, text: str, hook: str, start: Star
     )
 
     assert checked.returncode == 1
-    assert [line for line in checked.stdout.splitlines() if hook in line and "Failed" in line]
+    assert [
+        line
+        for line in checked.stdout.splitlines()
+        if hook in line and "Failed" in line
+    ]
 
 
 def forget_git(project: Path) -> None:
@@ -379,7 +411,9 @@ def leave_unmerged(project: Path) -> None:
         if branch == "other":
             git(project, "checkout", "--quiet", "-b", "other", "HEAD~1")
         edit(project, "mine.txt", new=text)
-    subprocess.run(["git", "merge", "main"], cwd=project, capture_output=True, check=False)
+    subprocess.run(
+        ["git", "merge", "main"], cwd=project, capture_output=True, check=False
+    )
 
 
 REFUSALS: list[tuple[str, Callable[[Path], object], list[str], str]] = [
@@ -387,29 +421,74 @@ REFUSALS: list[tuple[str, Callable[[Path], object], list[str], str]] = [
     ("new file", lambda p: (p / "mine.txt").write_text(""), [], "uncommitted changes"),
     ("not under git", forget_git, [], "is not under git"),
     ("unmerged", leave_unmerged, [], "unresolved conflicts"),
-    ("markers", lambda p: edit(p, "a.md", new="<<<<<<< HEAD\n"), [], "resolve and commit a.md"),
+    (
+        "markers",
+        lambda p: edit(p, "a.md", new="<<<<<<< HEAD\n"),
+        [],
+        "resolve and commit a.md",
+    ),
     ("rejected", lambda p: edit(p, "app/a.rej"), [], "resolve and commit app/a.rej"),
     ("no folder", shutil.rmtree, [], "is no project made by"),
     ("no answers", lambda p: delete(p, ANSWERS), [], "no .copier-answers.yml"),
     ("no YAML", lambda p: edit(p, ANSWERS, "_commit:", "- ["), [], "is broken"),
-    ("no version", lambda p: edit(p, ANSWERS, "_commit: v1.0.0\n", ""), [], "has no _commit"),
-    ("another's", lambda p: edit(p, ANSWERS, "delivery:", "colour:"), [], "has no delivery"),
-    ("bad answer", lambda p: edit(p, ANSWERS, "delivery: ", "delivery: x"), [], "is not in"),
-    ("moved", lambda p: edit(p, ANSWERS, "_src_path: /", "_src_path: /gone/"), [], "_src_path"),
-    ("far", lambda p: edit(p, ANSWERS, "_src_path: ", "_src_path: file:///a.git #"), [], "reached"),
-    ("lost", lambda p: edit(p, ANSWERS, "v1.0.0", "v0.9.0"), [], "has no version v0.9.0"),
+    (
+        "no version",
+        lambda p: edit(p, ANSWERS, "_commit: v1.0.0\n", ""),
+        [],
+        "has no _commit",
+    ),
+    (
+        "another's",
+        lambda p: edit(p, ANSWERS, "delivery:", "colour:"),
+        [],
+        "has no delivery",
+    ),
+    (
+        "bad answer",
+        lambda p: edit(p, ANSWERS, "delivery: ", "delivery: x"),
+        [],
+        "is not in",
+    ),
+    (
+        "moved",
+        lambda p: edit(p, ANSWERS, "_src_path: /", "_src_path: /gone/"),
+        [],
+        "_src_path",
+    ),
+    (
+        "far",
+        lambda p: edit(p, ANSWERS, "_src_path: ", "_src_path: file:///a.git #"),
+        [],
+        "reached",
+    ),
+    (
+        "lost",
+        lambda p: edit(p, ANSWERS, "v1.0.0", "v0.9.0"),
+        [],
+        "has no version v0.9.0",
+    ),
     ("unknown version", lambda _: None, ["-r", "v9"], "has no version v9"),
     ("unknown answer", lambda _: None, ["-d", "colour=red"], "unknown answer colour"),
     ("no value", lambda _: None, ["-d", "engine"], "engine=VALUE"),
     ("invalid", lambda _: None, ["-d", "delivery=maybe"], "'maybe' is not in"),
-    ("nice engine", lambda _: None, ["-d", "engine=arq"], "only a must-happen project has an engi"),
+    (
+        "nice engine",
+        lambda _: None,
+        ["-d", "engine=arq"],
+        "only a must-happen project has an engi",
+    ),
     (
         "ARQ on RabbitMQ",
         lambda _: None,
         ["-d", "delivery=must_happen", "-d", "engine=arq", "-d", "broker=rabbitmq"],
         "ARQ speaks only Redis",
     ),
-    ("file that stays", lambda _: None, ["--delete", "README.md"], "deletes no such file"),
+    (
+        "file that stays",
+        lambda _: None,
+        ["--delete", "README.md"],
+        "deletes no such file",
+    ),
 ]
 
 
@@ -436,7 +515,9 @@ def test_a_refused_update_leaves_everything_untouched(
 def test_an_older_version_is_refused(start: Start, musthappen: Command) -> None:
     untouched = everything(project := start(ref="v1.1.0"))
 
-    assert_refused(musthappen("update", "shop", "--vcs-ref=v1.0.0"), "Downgrades are not supported")
+    assert_refused(
+        musthappen("update", "shop", "--vcs-ref=v1.0.0"), "Downgrades are not supported"
+    )
     assert everything(project) == untouched
 
 
@@ -445,5 +526,7 @@ def test_an_answer_that_became_invalid_is_not_replaced_silently(
 ) -> None:
     untouched = everything(project := start("celery-rabbitmq"))
 
-    assert_refused(musthappen("update", "shop", "-d", "engine=arq"), "add --data broker=redis")
+    assert_refused(
+        musthappen("update", "shop", "-d", "engine=arq"), "add --data broker=redis"
+    )
     assert everything(project) == untouched

@@ -15,17 +15,27 @@ def test_the_table_names_every_variant(musthappen: Command) -> None:
     assert all(name in shown.stdout for name in VARIANTS)
 
 
-def test_the_matrix_has_a_job_for_every_variant_on_every_python(musthappen: Command) -> None:
+def test_the_matrix_has_a_job_for_every_variant_on_every_python(
+    musthappen: Command,
+) -> None:
     shown = musthappen("matrix")
 
-    jobs = {(job["variant"], job["python"]) for job in json.loads(shown.stdout)["include"]}
+    jobs = {
+        (job["variant"], job["python"]) for job in json.loads(shown.stdout)["include"]
+    }
     assert jobs == set(itertools.product(VARIANTS, PYTHONS))
     assert shown.stdout.count("\n") == 1
 
 
 def test_the_questions_allow_exactly_the_variants() -> None:
     questions = read_questions(ROOT)
-    assert list(questions) == ["project_name", "project_slug", "delivery", "engine", "broker"]
+    assert list(questions) == [
+        "project_name",
+        "project_slug",
+        "delivery",
+        "engine",
+        "broker",
+    ]
     values = {
         name: [
             choice if isinstance(choice, str) else choice["value"]
@@ -44,4 +54,6 @@ def test_the_questions_allow_exactly_the_variants() -> None:
 
 def test_the_questions_need_no_trust() -> None:
     config = (ROOT / "copier.yml").read_text()
-    assert not [key for key in ("_tasks", "_migrations", "_jinja_extensions") if key in config]
+    assert not [
+        key for key in ("_tasks", "_migrations", "_jinja_extensions") if key in config
+    ]

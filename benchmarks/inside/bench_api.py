@@ -37,12 +37,16 @@ async def row(session: Session) -> dict[str, float]:
 async def two_rows(session: Session) -> dict[str, float]:
     """Write two rows, as what enqueues has to."""
     _add_row(session)
-    await session.execute(insert(Order).values(email="ada@example.com", amount=Decimal("12.50")))
+    await session.execute(
+        insert(Order).values(email="ada@example.com", amount=Decimal("12.50"))
+    )
     return {"at": time.time()}
 
 
 @app.post("/row-and-task", status_code=202)
-async def row_and_task(session: Session, tasks: Tasks, index: int = 0) -> dict[str, float]:
+async def row_and_task(
+    session: Session, tasks: Tasks, index: int = 0
+) -> dict[str, float]:
     """Write one row and enqueue one task."""
     at = time.time()
     _add_row(session)

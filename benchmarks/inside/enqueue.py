@@ -5,8 +5,8 @@ import json
 import sys
 import time
 
-from app.database import engine, session_factory
-from app.delivery import TaskQueue
+from app.database import database_engine, session_factory
+from app.delivery import Enqueuer
 from app.tasks.bench_tasks import trivial
 
 
@@ -14,12 +14,12 @@ async def main(number: int) -> None:
     """Print when it began, and when the transaction was about to commit."""
     began = time.time()
     async with session_factory() as session:
-        tasks = TaskQueue(session)
+        tasks = Enqueuer(session)
         for index in range(number):
             await tasks.enqueue(trivial, index)
         committing = time.time()
         await session.commit()
-    await engine.dispose()
+    await database_engine.dispose()
     print(json.dumps({"began": began, "committing": committing}))  # noqa: T201 - its answer
 
 

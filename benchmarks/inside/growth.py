@@ -11,8 +11,8 @@ from uuid import UUID
 
 from sqlalchemy import event
 
-from app.database import engine, session_factory
-from app.delivery import TaskQueue, ledger, relay
+from app.database import database_engine, session_factory
+from app.delivery import Enqueuer, ledger, relay
 from app.tasks.bench_tasks import trivial
 
 Statement = tuple[str, Any]
@@ -26,7 +26,7 @@ async def _time(work: Callable[[], Awaitable[object]]) -> float:
 
 async def _enqueue(ids: list[UUID]) -> None:
     async with session_factory.begin() as session:
-        ids.append((await TaskQueue(session).enqueue(trivial, 0)).id)
+        ids.append((await Enqueuer(session).enqueue(trivial, 0)).id)
 
 
 async def _claim_and_finish(task_id: UUID) -> None:
@@ -60,18 +60,20 @@ async def explain() -> dict[str, list[str]]:
     """Return the plan of each statement of the relay."""
     seen: list[Statement] = []
 
-    def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
+    def note(
+        _: object, __: object, statement: str, parameters: Any, *___: object
+    ) -> None:
         seen.append((statement, parameters))
 
-    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    event.listen(database_engine.sync_engine, "before_cursor_execute", note)
     await ledger.take_due(relay.BATCH, 3600)
     await ledger.count_published()
     await ledger.presume_lost(ledger.DEFAULT_QUEUE, 10)
     await ledger.prune(relay.PRUNE_BATCH)
-    event.remove(engine.sync_engine, "before_cursor_execute", note)
+    event.remove(database_engine.sync_engine, "before_cursor_execute", note)
     plans = {}
     names = ("take_due", "count_published", "presume_lost", "prune")
-    async with engine.connect() as connection:
+    async with database_engine.connect() as connection:
         for name, (statement, parameters) in zip(names, seen, strict=True):
             rows = await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
             plans[name] = [row[0] for row in rows]
@@ -81,7 +83,7 @@ async def explain() -> dict[str, list[str]]:
 async def main(what: str, number: int) -> None:
     """Print what was asked for."""
     answer = await (explain() if what == "explain" else measure(number))
-    await engine.dispose()
+    await database_engine.dispose()
     print(json.dumps(answer))  # noqa: T201 - its answer
 
 

@@ -8,7 +8,7 @@ import time
 
 from fastapi import BackgroundTasks
 
-from app.delivery import TaskQueue, nice_to_have
+from app.delivery import Enqueuer, nice_to_have
 
 
 async def nothing(value: int) -> None:
@@ -26,7 +26,7 @@ async def main(number: int) -> None:
     signature = inspect.signature(nothing)
     began = time.perf_counter()
     for _ in range(number):
-        await TaskQueue(BackgroundTasks()).enqueue(task, 1)
+        await Enqueuer(BackgroundTasks()).enqueue(task, 1)
     between = time.perf_counter()
     for _ in range(number):
         BackgroundTasks().add_task(nothing, 1)
@@ -35,7 +35,11 @@ async def main(number: int) -> None:
         signature.bind(1)
         BackgroundTasks().add_task(nothing, 1)
     ended = time.perf_counter()
-    calls = {"ours": between - began, "bare": unchecked - between, "checked": ended - unchecked}
+    calls = {
+        "ours": between - began,
+        "bare": unchecked - between,
+        "checked": ended - unchecked,
+    }
     print(json.dumps({name: seconds / number * 1e6 for name, seconds in calls.items()}))  # noqa: T201
 
 

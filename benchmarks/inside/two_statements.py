@@ -21,7 +21,8 @@ FINISH = """
         wake_at = NULL
     WHERE id = $1 AND status = 'running' AND attempts = $2 RETURNING id
 """
-URL = os.environ.get("BENCH_TWO_STATEMENTS")  # The database, if each task is to pass through it.
+# The database, if each task is to pass through it.
+URL = os.environ.get("BENCH_TWO_STATEMENTS")
 
 _FIRST_ID = int(UUID("00000000-0000-7000-8000-000000000000"))
 _idle: list[asyncpg.Connection] = []  # Of this process: as many as tasks run at a time.
@@ -33,7 +34,8 @@ async def claim_and_finish(index: int) -> None:
         return
     connection = _idle.pop() if _idle else await asyncpg.connect(URL)
     task_id = UUID(int=_FIRST_ID + index + 1)
-    row = await connection.fetchrow(CLAIM, task_id)  # Prepared once: asyncpg keeps statements.
+    # Prepared once: asyncpg keeps statements.
+    row = await connection.fetchrow(CLAIM, task_id)
     await connection.fetchrow(FINISH, task_id, row["attempts"])
     _idle.append(connection)
 

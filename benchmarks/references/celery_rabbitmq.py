@@ -13,7 +13,11 @@ app = Celery("reference", broker=os.environ["BROKER_URL"], set_as_current=False)
 app.conf.update(
     task_default_queue="reference",
     task_queues=[
-        Queue("reference", routing_key="reference", queue_arguments={"x-queue-type": "quorum"})
+        Queue(
+            "reference",
+            routing_key="reference",
+            queue_arguments={"x-queue-type": "quorum"},
+        )
     ],
     task_ignore_result=True,
     task_acks_late=True,

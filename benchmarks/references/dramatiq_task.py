@@ -25,5 +25,8 @@ def declare(broker: dramatiq.Broker) -> dramatiq.Actor[..., Any]:
     if URL:
         broker.add_middleware(AsyncIO())
     return dramatiq.actor(
-        recorded if URL else trivial, actor_name="reference", queue_name="reference", broker=broker
+        recorded if URL else trivial,
+        actor_name="reference",
+        queue_name="reference",
+        broker=broker,
     )

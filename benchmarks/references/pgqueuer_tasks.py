@@ -19,13 +19,17 @@ from stamps import stamp
 
 async def main(what: str) -> None:
     """Do what the command line says."""
-    async with asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=2, max_size=10) as pool:
+    async with asyncpg.create_pool(
+        os.environ["DATABASE_URL"], min_size=2, max_size=10
+    ) as pool:
         driver = AsyncpgPoolDriver(pool)
         if what == "prepare":
             await Queries(driver).install()  # Durable tables: its default.
         elif what == "publish":
             indices = [str(index).encode() for index in range(int(sys.argv[2]))]
-            await Queries(driver).enqueue(["trivial"] * len(indices), indices, [0] * len(indices))
+            await Queries(driver).enqueue(
+                ["trivial"] * len(indices), indices, [0] * len(indices)
+            )
         else:
             queuer = PgQueuer(driver)
 

@@ -14,7 +14,9 @@ from stamps import stamp
 CONCURRENCY = 16
 
 app = procrastinate.App(
-    connector=procrastinate.PsycopgConnector(conninfo=os.environ["DATABASE_URL"], max_size=10)
+    connector=procrastinate.PsycopgConnector(
+        conninfo=os.environ["DATABASE_URL"], max_size=10
+    )
 )
 
 

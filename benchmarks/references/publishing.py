@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 
-async def _publish_all(publish: Callable[[int], Any], number: int, gap: float) -> list[float]:
+async def _publish_all(
+    publish: Callable[[int], Any], number: int, gap: float
+) -> list[float]:
     sent = []
     for index in range(number):
         if gap:

@@ -46,7 +46,8 @@ def drill(
         ),
     ] = None,
     faults: Annotated[
-        list[str] | None, typer.Option("--fault", help="Only this fault; can be repeated.")
+        list[str] | None,
+        typer.Option("--fault", help="Only this fault; can be repeated."),
     ] = None,
     show_list: Annotated[
         bool, typer.Option("--list", help="List faults and references, and end.")
@@ -62,35 +63,45 @@ def drill(
     outage: Annotated[
         float, typer.Option(min=1, help="Seconds that a broker refuses, and hangs.")
     ] = 30,
-    lease: Annotated[float, typer.Option(min=1, help="LEASE_SECONDS of the service.")] = 10,
+    lease: Annotated[
+        float, typer.Option(min=1, help="LEASE_SECONDS of the service.")
+    ] = 10,
     database: Annotated[
         Database, typer.Option(help="SQLite: no broker, the API runs its tasks itself.")
     ] = Database.POSTGRESQL,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write all results there, as they come."),
+        typer.Option(
+            "--json", metavar="FILE", help="Write all results there, as they come."
+        ),
     ] = None,
     svg_file: Annotated[
         Path | None, typer.Option("--svg", metavar="FILE", help="Draw the grid there.")
     ] = None,
     page_file: Annotated[
-        Path | None, typer.Option("--write", metavar="FILE", help="Write page and picture there.")
+        Path | None,
+        typer.Option("--write", metavar="FILE", help="Write page and picture there."),
     ] = None,
     earlier: Annotated[
         list[Path] | None,
-        typer.Option("--read", metavar="FILE", help="Show these results instead of a new drill."),
+        typer.Option(
+            "--read", metavar="FILE", help="Show these results instead of a new drill."
+        ),
     ] = None,
     keep: Annotated[
         Path | None, typer.Option(help="Where to leave the copies, with their logs.")
     ] = None,
     template: Annotated[
         Path | None,
-        typer.Option(help="A clone of the Must Happen repository, if not the one we run from."),
+        typer.Option(
+            help="A clone of the Must Happen repository, if not the one we run from."
+        ),
     ] = None,
 ) -> None:
     """Break a running service in every way, and count what became of its tasks.
 
-    A reference is a service without a ledger: what it loses is counted, and is no failure.
+    A reference is a service without a ledger: what it loses is counted, and is no
+    failure.
     """
     if show_list:
         console.print(_fault_table())
@@ -154,7 +165,11 @@ def _drill(
 
 
 def _plan(
-    targets: Sequence[Target], faults: Sequence[Fault], settings: Settings, *, is_choice: bool
+    targets: Sequence[Target],
+    faults: Sequence[Fault],
+    settings: Settings,
+    *,
+    is_choice: bool,
 ) -> list[tuple[Target, list[str]]]:
     """Return what is done to which target; one that was not chosen may be left out."""
     plan = []
@@ -163,10 +178,14 @@ def _plan(
         names = [
             fault.name
             for fault in faults
-            if fault.applies(target.engine, settings.database, is_reference=is_reference)
+            if fault.applies(
+                target.engine, settings.database, is_reference=is_reference
+            )
         ]
         if is_choice and not names:
-            raise Refusal(f"none of these faults applies to {target.name} on {settings.database}")
+            raise Refusal(
+                f"none of these faults applies to {target.name} on {settings.database}"
+            )
         if names:
             plan.append((target, names))
     if not plan:

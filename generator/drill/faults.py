@@ -20,7 +20,9 @@ class Fault:
     needs_ledger: bool = False
     """Whether it cannot be done to an engine on its own."""
 
-    def applies(self, engine: str, database: str, *, is_reference: bool = False) -> bool:
+    def applies(
+        self, engine: str, database: str, *, is_reference: bool = False
+    ) -> bool:
         """Whether it can be done to this engine, if any, with a ledger in this database."""
         if is_reference and (self.needs_ledger or database == "sqlite"):
             return False
@@ -31,7 +33,9 @@ class Fault:
     @property
     def where(self) -> str:
         """Where it applies, in words."""
-        places = ["every engine" if "arq" in self.engines else ", ".join(sorted(self.engines))]
+        places = [
+            "every engine" if "arq" in self.engines else ", ".join(sorted(self.engines))
+        ]
         if self.is_embedded:
             places.append("SQLite")
         if not self.needs_ledger:
@@ -43,25 +47,44 @@ FAULTS = {
     fault.name: fault
     for fault in (
         Fault("worker-killed", "SIGKILL the worker in the middle of tasks"),
-        Fault("worker-killed-busy", "SIGKILL the worker again and again, at a full queue"),
-        Fault("child-killed", "SIGKILL one process of the worker's pool", engines=POOLED),
-        Fault("worker-terminated", "SIGTERM the worker: tasks shorter and longer than its grace"),
+        Fault(
+            "worker-killed-busy", "SIGKILL the worker again and again, at a full queue"
+        ),
+        Fault(
+            "child-killed", "SIGKILL one process of the worker's pool", engines=POOLED
+        ),
+        Fault(
+            "worker-terminated",
+            "SIGTERM the worker: tasks shorter and longer than its grace",
+        ),
         Fault(
             "worker-frozen",
             "SIGSTOP the worker past its lease, then SIGCONT (a zombie)",
             needs_ledger=True,
         ),
-        Fault("broker-killed", "SIGKILL the broker and start it, busy with retries, and idle"),
+        Fault(
+            "broker-killed",
+            "SIGKILL the broker and start it, busy with retries, and idle",
+        ),
         Fault("broker-emptied", "the broker comes back without its data"),
-        Fault("broker-silent", "the broker refuses connections, then hangs: open and silent"),
+        Fault(
+            "broker-silent",
+            "the broker refuses connections, then hangs: open and silent",
+        ),
         Fault("api-killed", "SIGKILL the API straight after a 2xx", is_embedded=True),
-        Fault("api-killed-at-commit", "SIGKILL the API or the relay before a publish", True),
+        Fault(
+            "api-killed-at-commit",
+            "SIGKILL the API or the relay before a publish",
+            True,
+        ),
         Fault(
             "database-restarted",
             "restart PostgreSQL, then cut all its connections",
             needs_ledger=True,
         ),
-        Fault("relay-killed", "SIGKILL the relay, then run two of them", needs_ledger=True),
+        Fault(
+            "relay-killed", "SIGKILL the relay, then run two of them", needs_ledger=True
+        ),
         Fault(
             "messages-repeated",
             "every message three times, and again long after",
@@ -79,7 +102,11 @@ FAULTS = {
             "garbage, pickles, unknown names and forged ids in the queue",
             needs_ledger=True,
         ),
-        Fault("clocks-apart", "hosts whose clocks are one and two hours apart", needs_ledger=True),
+        Fault(
+            "clocks-apart",
+            "hosts whose clocks are one and two hours apart",
+            needs_ledger=True,
+        ),
         Fault("broker-full", "the broker has no space left"),
         Fault(
             "everything",

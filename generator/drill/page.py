@@ -52,7 +52,9 @@ to the next start of a task that it interrupted, median and longest. *errors* (o
 
 def write(results: Sequence[Result], path: Path) -> None:
     """Write the page, and its picture beside it; of runs of the same pair, the last one counts."""
-    latest = list({(_heading(result), result.fault): result for result in results}.values())
+    latest = list(
+        {(_heading(result), result.fault): result for result in results}.values()
+    )
     order = list(FAULTS)
     latest.sort(key=lambda result: order.index(result.fault))
     picture = path.with_suffix(".svg")
@@ -82,7 +84,10 @@ def _facts(results: Sequence[Result]) -> str:
     leases = sorted({f"{result.settings['lease']:g} s" for result in results})
     seeds = sorted({str(result.settings["seed"]) for result in results})
     tasks = sorted(
-        {str(result.settings["tasks"] or "1000 (everything: 10000)") for result in results}
+        {
+            str(result.settings["tasks"] or "1000 (everything: 10000)")
+            for result in results
+        }
     )
     rates = sorted({f"{result.settings['rate']:g}" for result in results})
     ours = [result for result in results if not result.is_reference]
@@ -95,7 +100,9 @@ def _facts(results: Sequence[Result]) -> str:
         f"{' or '.join(tasks)} tasks a run, {' or '.join(rates)} a second",
         f"lease {', '.join(leases)}",
         f"seed {', '.join(seeds)}",
-        ", ".join(f"{name} {' and '.join(sorted(found))}" for name, found in versions.items()),
+        ", ".join(
+            f"{name} {' and '.join(sorted(found))}" for name, found in versions.items()
+        ),
     ]
     return f"{'; '.join(facts)}.\n"
 
@@ -106,11 +113,15 @@ def _heading(result: Result) -> str:
 
 def _comparison(results: Sequence[Result]) -> list[str]:
     """Return a table of the runs of references, and of ours beside them, if there are any."""
-    pairs = dict.fromkeys((each.fault, column(each)) for each in results if each.is_reference)
+    pairs = dict.fromkeys(
+        (each.fault, column(each)) for each in results if each.is_reference
+    )
     if not pairs:
         return []
     rows = {
-        (each.fault, BACKGROUND_TASKS, None): each for each in results if each.database == "sqlite"
+        (each.fault, BACKGROUND_TASKS, None): each
+        for each in results
+        if each.database == "sqlite"
     } | {
         (each.fault, column(each), each.reference and each.reference.setting): each
         for each in results
@@ -148,7 +159,9 @@ def _section(name: str, results: Sequence[Result]) -> str:
 
 
 def _faults() -> str:
-    rows = [f"| {fault.name} | {fault.title} | {fault.where} |" for fault in FAULTS.values()]
+    rows = [
+        f"| {fault.name} | {fault.title} | {fault.where} |" for fault in FAULTS.values()
+    ]
     heading = [
         "## The faults\n",
         "| fault | what is done | where it applies |",

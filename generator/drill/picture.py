@@ -15,7 +15,8 @@ GREEN, RED, GREY, DARK, PALE = "#2e7d32", "#c62828", "#eeeeee", "#222222", "#666
 def draw(results: Sequence[Result]) -> str:
     """Return an SVG picture of the results; where a pair was run twice, the later one counts.
 
-    Below each fault's row stand those of the references, each in the column of its variant.
+    Below each fault's row stand those of the references, each in the column of its
+    variant.
     """
     columns = list(dict.fromkeys(column(result) for result in results))
     found = {(result.fault, _setting(result)) for result in results}
@@ -26,7 +27,9 @@ def draw(results: Sequence[Result]) -> str:
         for setting in (None, *Setting)
         if setting is None or (fault, setting) in found
     ]
-    cells = {(column(result), result.fault, _setting(result)): result for result in results}
+    cells = {
+        (column(result), result.fault, _setting(result)): result for result in results
+    }
     width, height = LEFT + CELL * len(columns) + 8, TOP + ROW * len(rows) + 8
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     parts = [
@@ -34,7 +37,9 @@ def draw(results: Sequence[Result]) -> str:
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
     ]
     for number, name in enumerate(columns):
-        parts.append(_text(LEFT + CELL * (number + 0.5), TOP - 14, name, anchor="middle"))
+        parts.append(
+            _text(LEFT + CELL * (number + 0.5), TOP - 14, name, anchor="middle")
+        )
     for row, (fault, setting) in enumerate(rows):
         y = TOP + ROW * row
         label, fill = (f"alone, {setting}", PALE) if setting else (fault, DARK)
@@ -56,12 +61,19 @@ def key_figure(result: Result) -> str:
     if "answered" not in counted:
         return "did not run"
     if result.is_reference:
-        return ", ".join(f"{number} {word}" for word, number in damages(result).items()) or "0 lost"
+        return (
+            ", ".join(f"{number} {word}" for word, number in damages(result).items())
+            or "0 lost"
+        )
     if effects := counted["effects_missing"] + counted["effects_doubled"]:
         return f"{counted['lost']} lost, {effects} wrong"
     if result.broken:
         return f"{result.broken[0]:.24}"
-    again = f", again in {counted['again']['max']:.0f} s" if counted["again"]["tasks"] else ""
+    again = (
+        f", again in {counted['again']['max']:.0f} s"
+        if counted["again"]["tasks"]
+        else ""
+    )
     return f"{counted['recorded']} kept{again}"
 
 
@@ -75,7 +87,13 @@ def _cell(x: float, y: float, result: Result | None) -> list[str]:
         return [f'<rect {box} fill="{GREY}"/>']
     colour = RED if result.broken or damages(result) else GREEN
     title = escape(verdict(result).plain)
-    text = _text(x + CELL / 2, y + ROW / 2 + 4, key_figure(result), anchor="middle", fill="#ffffff")
+    text = _text(
+        x + CELL / 2,
+        y + ROW / 2 + 4,
+        key_figure(result),
+        anchor="middle",
+        fill="#ffffff",
+    )
     return [f'<g><title>{title}</title><rect {box} fill="{colour}"/>{text}</g>']
 
 

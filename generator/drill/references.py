@@ -70,14 +70,18 @@ class Reference:
         """Its name as a target."""
         if self.beside == BACKGROUND_TASKS:
             return self.beside
-        return f"{self.beside}-alone" + ("-safest" if self.setting == Setting.SAFEST else "")
+        return f"{self.beside}-alone" + (
+            "-safest" if self.setting == Setting.SAFEST else ""
+        )
 
     @property
     def title(self) -> str:
         """What it is, in words."""
         if not self.engine:
             return "FastAPI's BackgroundTasks"
-        return f"{_NAMES[self.engine]} on {_NAMES[self.broker]}, {_IN_WORDS[self.setting]}"
+        return (
+            f"{_NAMES[self.engine]} on {_NAMES[self.broker]}, {_IN_WORDS[self.setting]}"
+        )
 
     @property
     def variant(self) -> str:
@@ -87,12 +91,16 @@ class Reference:
     @property
     def engine(self) -> str:
         """Its engine; empty if the API runs the tasks itself."""
-        return VARIANTS[self.beside].answers["engine"] if self.beside in VARIANTS else ""
+        return (
+            VARIANTS[self.beside].answers["engine"] if self.beside in VARIANTS else ""
+        )
 
     @property
     def broker(self) -> str:
         """Its broker, if any."""
-        return VARIANTS[self.beside].answers["broker"] if self.beside in VARIANTS else ""
+        return (
+            VARIANTS[self.beside].answers["broker"] if self.beside in VARIANTS else ""
+        )
 
     @property
     def patience(self) -> float:
@@ -113,7 +121,8 @@ class Reference:
         shutil.copy(_SERVICES / f"engines/{self.engine}.py", services / "engine.py")
         worker = _WORKERS[self.engine]
         if self.engine == "celery" and self.setting == Setting.SAFEST:
-            worker = f"REMAP_SIGTERM=SIGQUIT {worker}"  # What does not end in time is given back.
+            # What does not end in time is given back.
+            worker = f"REMAP_SIGTERM=SIGQUIT {worker}"
         (folder / "Procfile").write_text(f"{_API}\nworker: {worker}\n")
 
 

@@ -41,7 +41,10 @@ class Progress:
         self._now: dict[str, tuple[str, str]] = {}
         self._started = time.monotonic()
         self._live = Live(
-            console=console, get_renderable=self._render, refresh_per_second=4, transient=True
+            console=console,
+            get_renderable=self._render,
+            refresh_per_second=4,
+            transient=True,
         )
 
     def __enter__(self) -> Self:
@@ -63,12 +66,19 @@ class Progress:
             self._console.print(_line(result), soft_wrap=True)
         for name, lines in result.figures.get("logs", {}).items():
             text = "\n".join(line[:300] for line in lines[-15:])
-            self._console.print(Text(f"--- {name}\n{text}", style="dim"), soft_wrap=True)
+            self._console.print(
+                Text(f"--- {name}\n{text}", style="dim"), soft_wrap=True
+            )
 
     def _render(self) -> RenderableType:
         elapsed = time.monotonic() - self._started
-        now = [Text(f"{name}: {' · '.join(filter(None, now))}") for name, now in self._now.items()]
-        done = Text(f"{len(self.results)} of {self._runs} runs, {elapsed:.0f} s", style="dim")
+        now = [
+            Text(f"{name}: {' · '.join(filter(None, now))}")
+            for name, now in self._now.items()
+        ]
+        done = Text(
+            f"{len(self.results)} of {self._runs} runs, {elapsed:.0f} s", style="dim"
+        )
         return Group(summary(self.results), *now, done)
 
 
@@ -93,7 +103,8 @@ def figures(result: Result) -> list[str]:
     back = f"{again['median']:.0f}/{again['max']:.0f} s" if again["tasks"] else "-"
     names = ("answered", "recorded", "succeeded", "failed", "lost", "started_again")
     return [
-        *(f"{counted.get(name, '-')}" for name in names),  # Without a ledger, none is failed.
+        # Without a ledger, none is failed.
+        *(f"{counted.get(name, '-')}" for name in names),
         f"{counted['effects_missing']}/{counted['effects_doubled']}",
         back,
         "/".join(str(errors[phase]) for phase in PHASES),

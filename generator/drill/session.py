@@ -107,7 +107,10 @@ def drill(
 
 
 def _result(
-    target: Target, event: dict[str, Any], settings: Settings, versions: Mapping[str, str]
+    target: Target,
+    event: dict[str, Any],
+    settings: Settings,
+    versions: Mapping[str, str],
 ) -> Result:
     return Result(
         target.name,

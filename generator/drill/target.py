@@ -22,7 +22,15 @@ PACKAGE = "musthappen_drill"
 _INSIDE = Path(__file__).parent / "inside"
 _SBIN = "/usr/sbin:/usr/lib/rabbitmq/bin"
 _NOT_COPIED = shutil.ignore_patterns(
-    ".git", ".venv", "venv", "node_modules", "__pycache__", ".*_cache", "*.db", "*.db-*", "*.log"
+    ".git",
+    ".venv",
+    "venv",
+    "node_modules",
+    "__pycache__",
+    ".*_cache",
+    "*.db",
+    "*.db-*",
+    "*.log",
 )
 
 
@@ -62,7 +70,8 @@ def prepare(target: Target, folder: Path, template: Path) -> None:
     else:
         shutil.copytree(target.project, folder, ignore=_NOT_COPIED)
         _forget_servers(folder / ".env")
-        # The code that starts the servers, whatever has become of the project's own tests.
+        # The code that starts the servers, whatever has become of the project's own
+        # tests.
         fresh = folder.with_name(f"{folder.name}-fresh")
         render(template, fresh, target.answers)
         shutil.rmtree(folder / "tests", ignore_errors=True)
@@ -85,7 +94,9 @@ def _find_target(name: str, template: Path) -> Target:
     try:
         recorded = yaml.safe_load((folder / ANSWERS_FILE).read_text())
     except (OSError, yaml.YAMLError):
-        raise Refusal(f"{name} is no generated project: it has no {ANSWERS_FILE}") from None
+        raise Refusal(
+            f"{name} is no generated project: it has no {ANSWERS_FILE}"
+        ) from None
     questions = read_questions(template)
     answers = {key: value for key, value in recorded.items() if key in questions}
     if answers.get("delivery") != "must_happen":
@@ -104,12 +115,15 @@ def _target(name: str, answers: dict[str, str], project: Path | None = None) -> 
 def _reference_target(reference: Reference) -> Target:
     _check_broker(reference.name, reference.broker)
     answers = dict(VARIANTS[reference.variant].answers)
-    return Target(reference.name, reference.engine, reference.broker, answers, reference=reference)
+    return Target(
+        reference.name, reference.engine, reference.broker, answers, reference=reference
+    )
 
 
 def _check_broker(name: str, broker: str) -> None:
     if broker == "rabbitmq" and find_rabbitmq() is None:
-        # The other servers come from the project's development dependencies, if need be.
+        # The other servers come from the project's development dependencies, if need
+        # be.
         raise Refusal(f"{name}: no RabbitMQ: install rabbitmq-server")
 
 
@@ -123,7 +137,10 @@ def _plant(target: Target, folder: Path) -> None:
     shutil.copytree(_INSIDE, inside, ignore=shutil.ignore_patterns("__pycache__"))
     if target.reference:
         target.reference.plant(folder)
-        planted = {"points": "services/drill_points", "reference_api": "services/drill_api"}
+        planted = {
+            "points": "services/drill_points",
+            "reference_api": "services/drill_api",
+        }
     else:
         _run_drill_api(target, folder)
         planted = {
@@ -140,7 +157,9 @@ def _run_drill_api(target: Target, folder: Path) -> None:
     procfile = folder / "Procfile"
     commands = procfile.read_text() if procfile.is_file() else ""
     if "app.main:app" not in commands or not re.search("(?m)^worker:", commands):
-        raise Refusal(f"{target.name}: its Procfile starts no app.main:app, or no worker")
+        raise Refusal(
+            f"{target.name}: its Procfile starts no app.main:app, or no worker"
+        )
     procfile.write_text(commands.replace("app.main:app", "app.drill_api:app"))
 
 
@@ -148,4 +167,6 @@ def _forget_servers(settings: Path) -> None:
     """Take the user's own database and broker out of the copied settings."""
     if settings.is_file():
         text = settings.read_text()
-        settings.write_text(re.sub(r"(?mi)^\s*(export\s+)?(DATABASE|BROKER)_URL\b.*$", "", text))
+        settings.write_text(
+            re.sub(r"(?mi)^\s*(export\s+)?(DATABASE|BROKER)_URL\b.*$", "", text)
+        )

@@ -1,6 +1,7 @@
 """Carry recorded tasks through ARQ, the only module that knows which engine is used.
 
-`python -m app.delivery.engine` is the worker, of all queues or of those that are named after it.
+`python -m app.delivery.engine` is the worker, of all queues or of those that are named
+after it.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from arq import ArqRedis, Worker, func
 from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.utils import timestamp_ms
 
-from app.database import engine as database
+from app.database import database_engine
 from app.delivery.definitions import must_happen_tasks, queues
 from app.delivery.execution import execute
 from app.delivery.ledger import Message
@@ -26,12 +27,17 @@ from app.settings import LOG_FORMAT, settings
 logger = logging.getLogger(__name__)
 
 QUEUE = "arq:queue:"  # and its name: a set of job ids, sorted by time
-PRIORITY_STEP = 3_600_000  # milliseconds of waiting that a level is worth; all get their turn
-JOB_EXPIRY = 604_800_000  # milliseconds; what waits for longer than this week is published again
-PUBLISH_TIMEOUT = 1.5  # seconds that a refusing or silent Redis may cost whoever publishes
-TIMEOUT_MARGIN = 10.0  # seconds beyond a task's own limit, which the execution enforces itself
+# Milliseconds of waiting that a level is worth; all get their turn.
+PRIORITY_STEP = 3_600_000
+# Milliseconds; what waits for longer than this week is published again.
+JOB_EXPIRY = 604_800_000
+# Seconds that a refusing or silent Redis may cost whoever publishes.
+PUBLISH_TIMEOUT = 1.5
+# Seconds beyond a task's own limit, which the execution enforces itself.
+TIMEOUT_MARGIN = 10.0
 MAX_JOBS = 32  # executions at a time in a process, shared by its queues
-HEAD = 500  # jobs read at a time; running ones stay at the head, so more than run in all processes
+# Jobs read at a time; running ones stay at the head, so more than run in all processes.
+HEAD = 500
 UNREGISTERED = "unregistered"  # runs what this release has no task for
 
 
@@ -46,14 +52,21 @@ def _redis(_: asyncio.AbstractEventLoop) -> ArqRedis:
 async def publish(messages: Sequence[Message]) -> None:
     """Hand task ids to Redis, all or none, in one round trip, as `ArqRedis.enqueue_job` would.
 
-    Raises RedisError, OSError or TimeoutError within PUBLISH_TIMEOUT if Redis does not confirm.
+    Raises RedisError, OSError or TimeoutError within PUBLISH_TIMEOUT if Redis does not
+    confirm.
     """
     now = timestamp_ms()
     redis = _redis(asyncio.get_running_loop())
-    async with asyncio.timeout(PUBLISH_TIMEOUT), redis.pipeline(transaction=True) as pipe:
+    async with (
+        asyncio.timeout(PUBLISH_TIMEOUT),
+        redis.pipeline(transaction=True) as pipe,
+    ):
         for each in messages:
-            job_id = uuid4().hex  # not the task's: ARQ ignores a job whose id it remembers
-            job = json.dumps({"f": each.name, "a": [str(each.id)], "k": {}, "t": None, "et": now})
+            # Not the task's: ARQ ignores a job whose id it remembers.
+            job_id = uuid4().hex
+            job = json.dumps(
+                {"f": each.name, "a": [str(each.id)], "k": {}, "t": None, "et": now}
+            )
             pipe.psetex(job_key_prefix + job_id, JOB_EXPIRY, job)
             pipe.zadd(QUEUE + each.queue, {job_id: now - each.priority * PRIORITY_STEP})
         await pipe.execute()
@@ -64,7 +77,8 @@ async def depth(queue: str) -> int:
 
     ARQ keeps these at the head of the queue, locked by a key each.
 
-    Raises RedisError, OSError or TimeoutError within PUBLISH_TIMEOUT if Redis does not answer.
+    Raises RedisError, OSError or TimeoutError within PUBLISH_TIMEOUT if Redis does not
+    answer.
     """
     redis = _redis(asyncio.get_running_loop())
     async with asyncio.timeout(PUBLISH_TIMEOUT):
@@ -91,7 +105,9 @@ async def _run(ctx: dict[Any, Any], *task_ids: Any, **_: Any) -> None:
         await execute(task_id)
 
 
-async def _consume(new_worker: Callable[[], Worker], jobs: set[asyncio.Task[Any]]) -> None:
+async def _consume(
+    new_worker: Callable[[], Worker], jobs: set[asyncio.Task[Any]]
+) -> None:
     """Start the jobs of a queue until cancelled, and note those that outlive an ARQ worker."""
     not_text = b""  # an id at which ARQ's worker ends; it also ends when Redis does
     while True:
@@ -103,7 +119,9 @@ async def _consume(new_worker: Callable[[], Worker], jobs: set[asyncio.Task[Any]
             await worker.async_run()
         except Exception as error:
             logger.warning("%s will be consumed again: %r", worker.queue_name, error)
-            not_text = error.object if isinstance(error, UnicodeDecodeError) else not_text
+            not_text = (
+                error.object if isinstance(error, UnicodeDecodeError) else not_text
+            )
             await asyncio.sleep(1)
         finally:
             jobs.update(worker.tasks.values())
@@ -112,15 +130,21 @@ async def _consume(new_worker: Callable[[], Worker], jobs: set[asyncio.Task[Any]
 async def main(consumed: Sequence[str]) -> None:
     """Start what waits in these queues until SIGTERM or SIGINT, then wait for what runs."""
     redis = ArqRedis.from_url(settings.broker_url or "", socket_timeout=1)
-    limits = {UNREGISTERED: 0.0} | {t.name: t.time_limit for t in must_happen_tasks().values()}
+    limits = {UNREGISTERED: 0.0} | {
+        t.name: t.time_limit for t in must_happen_tasks().values()
+    }
     new_worker = partial(
         Worker,
         # Every task under its own name, so that ARQ's log and monitors show it.
-        [func(_run, name=name, timeout=limit + TIMEOUT_MARGIN) for name, limit in limits.items()],
+        [
+            func(_run, name=name, timeout=limit + TIMEOUT_MARGIN)
+            for name, limit in limits.items()
+        ],
         redis_pool=redis,
         handle_signals=False,
         max_jobs=max(1, MAX_JOBS // len(consumed)),
-        poll_delay=0.02,  # With ARQ's half second, `max_jobs` would start only twice a second.
+        # With ARQ's half second, `max_jobs` would start only twice a second.
+        poll_delay=0.02,
         queue_read_limit=HEAD,
         keep_result=0,
         health_check_interval=30,
@@ -133,13 +157,14 @@ async def main(consumed: Sequence[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
-    while consumers:  # With `socket_timeout`, redis-py on Python 3.11 may swallow a cancellation.
+    # With `socket_timeout`, redis-py on Python 3.11 may swallow a cancellation.
+    while consumers:
         for consumer in consumers:
             consumer.cancel()
         _, consumers = await asyncio.wait(consumers, timeout=0.1)
     await asyncio.gather(*jobs, return_exceptions=True)  # ARQ's timeouts cancel them
     await redis.aclose()
-    await database.dispose()
+    await database_engine.dispose()
 
 
 if __name__ == "__main__":
@@ -150,5 +175,6 @@ if __name__ == "__main__":
     if unknown := set(sys.argv[1:]) - queues():
         sys.exit(f"No task declares the queue {', '.join(unknown)}")
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
-    logging.getLogger("arq.worker").setLevel(logging.WARNING)  # two lines a job otherwise
+    # Two lines a job otherwise.
+    logging.getLogger("arq.worker").setLevel(logging.WARNING)
     uvloop.run(main(sys.argv[1:] or sorted(queues())))

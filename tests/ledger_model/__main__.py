@@ -22,10 +22,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--seed", default="1", help="a number, or `random`")
     parser.add_argument("--postgresql", action="store_true", help="instead of SQLite")
-    parser.add_argument("--no-shrink", action="store_true", help="show the first failure as it is")
+    parser.add_argument(
+        "--no-shrink", action="store_true", help="show the first failure as it is"
+    )
     options = parser.parse_args()
     seed = secrets.randbelow(2**32) if options.seed == "random" else int(options.seed)
-    print(f"{options.examples} examples of {options.steps} steps, seed {seed}", flush=True)  # noqa: T201
+    print(
+        f"{options.examples} examples of {options.steps} steps, seed {seed}", flush=True
+    )  # noqa: T201
     with _postgresql() if options.postgresql else _sqlite() as url:
         os.environ["DATABASE_URL"] = url
         os.environ["BROKER_URL"] = "redis://stand-in"
@@ -34,7 +38,9 @@ def main() -> None:
         gc.freeze()
         gc.set_threshold(50_000)
         started = time.perf_counter(), time.process_time()
-        phases = [Phase.generate] if options.no_shrink else [Phase.generate, Phase.shrink]
+        phases = (
+            [Phase.generate] if options.no_shrink else [Phase.generate, Phase.shrink]
+        )
         run_state_machine_as_test(
             hypothesis.seed(seed)(Ledger),
             settings=hypothesis.settings(
@@ -47,8 +53,13 @@ def main() -> None:
                 suppress_health_check=list(HealthCheck),
             ),
         )
-        seconds, busy = time.perf_counter() - started[0], time.process_time() - started[1]
-        print(f"sound: {options.examples} examples in {seconds:.0f} s, CPU {busy:.0f} s")  # noqa: T201
+        seconds, busy = (
+            time.perf_counter() - started[0],
+            time.process_time() - started[1],
+        )
+        print(
+            f"sound: {options.examples} examples in {seconds:.0f} s, CPU {busy:.0f} s"
+        )  # noqa: T201
 
 
 @contextmanager
@@ -61,9 +72,9 @@ def _sqlite() -> Iterator[str]:
 
 @contextmanager
 def _postgresql() -> Iterator[str]:
-    from tests.support.database import Database, sibling  # noqa: PLC0415 - the project's own
-    from tests.support.reaper import Reaper  # noqa: PLC0415
-    from tests.support.servers import start_postgresql  # noqa: PLC0415
+    from tests.delivery.support.database import Database, sibling  # noqa: PLC0415 - the project's own
+    from tests.delivery.support.reaper import Reaper  # noqa: PLC0415
+    from tests.delivery.support.servers import start_postgresql  # noqa: PLC0415
 
     scratch = Path(tempfile.mkdtemp(prefix="ledger-model-"))
     scratch.chmod(0o711)  # the user who runs PostgreSQL passes through
@@ -72,7 +83,9 @@ def _postgresql() -> Iterator[str]:
     server = start_postgresql(scratch, reaper)
     try:
         database = Database(server.url)
-        database.run(f"CREATE DATABASE {name}", f"ALTER DATABASE {name} SET lock_timeout = '10s'")
+        database.run(
+            f"CREATE DATABASE {name}", f"ALTER DATABASE {name} SET lock_timeout = '10s'"
+        )
         database.close()
         yield sibling(server.url, name)
     finally:

@@ -10,14 +10,15 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from app.database import engine as database
+from app.database import database_engine
 from app.delivery import TaskContext, execution, must_happen, relay
 from app.delivery.ledger import Claim, Message
 
 from .faults import Fault, Unreachable, fuse
 
 loop = asyncio.new_event_loop()
-loop.set_exception_handler(lambda *_: None)  # Whoever died leaves unread exceptions behind.
+# Whoever died leaves unread exceptions behind.
+loop.set_exception_handler(lambda *_: None)
 asyncio.set_event_loop(loop)
 
 
@@ -96,7 +97,9 @@ class Actor:
         if not self.task.done() or self.task.cancelled():
             return None
         error = self.task.exception()
-        return error if isinstance(error, Exception) and not _is_expected(error) else None
+        return (
+            error if isinstance(error, Exception) and not _is_expected(error) else None
+        )
 
     def parking(self, where: str) -> asyncio.Future[Any]:
         """Stand still until an order comes."""
@@ -105,7 +108,9 @@ class Actor:
         return order
 
     def _look(self) -> None:
-        if not self._settled.done() and (self.task.done() or self.needed <= self._orders.keys()):
+        if not self._settled.done() and (
+            self.task.done() or self.needed <= self._orders.keys()
+        ):
             self._settled.set_result(None)
 
 
@@ -122,7 +127,9 @@ class Worker(Actor):
         self.attempt = claim.attempt if claim else 0
         self._body: asyncio.Task[Any] | None = None
         super().__init__(
-            lambda: execution.run_attempt(claim) if claim else execution.execute(task_id)
+            lambda: (
+                execution.run_attempt(claim) if claim else execution.execute(task_id)
+            )
         )
 
     def bury(self) -> None:
@@ -195,12 +202,15 @@ class Broker:
                 fuse.die()
             if answer is Answer.REFUSED:
                 _refuse()
-            self._accept(messages[: len(messages) // 2] if answer is Answer.HALF else messages)
+            self._accept(
+                messages[: len(messages) // 2] if answer is Answer.HALF else messages
+            )
             if answer is Answer.DIES_AFTER:
                 fuse.die()
             if answer is not Answer.ACCEPTED:
                 if actor:
-                    await actor.asked()  # Meanwhile, a worker may receive what was accepted.
+                    # Meanwhile, a worker may receive what was accepted.
+                    await actor.asked()
                 _refuse()
         except BaseException:
             if not fuse.is_dead:  # They are given back, whatever has arrived.
@@ -248,7 +258,9 @@ class _Asyncio:
             return
         beat = worker.parking("heart")
         [attempt] = tasks
-        attempt.add_done_callback(lambda _: None if beat.done() else beat.set_result(None))
+        attempt.add_done_callback(
+            lambda _: None if beat.done() else beat.set_result(None)
+        )
         await beat
 
     async def sleep(self, _: float) -> None:
@@ -265,7 +277,9 @@ class Overheard(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Look for exceptions among what is logged."""
         said = [*(record.args or ()), record.exc_info and record.exc_info[1]]
-        self.errors += [e for e in said if isinstance(e, Exception) and not _is_expected(e)]
+        self.errors += [
+            e for e in said if isinstance(e, Exception) and not _is_expected(e)
+        ]
 
 
 def _refuse() -> NoReturn:
@@ -276,7 +290,9 @@ def _is_expected(error: BaseException) -> bool:
     return isinstance(error, (Unreachable, TaskFailed, LookupError))
 
 
-async def write(session: Any, kind: str, task_id: UUID, attempt: int | None = None) -> None:
+async def write(
+    session: Any, kind: str, task_id: UUID, attempt: int | None = None
+) -> None:
     """Write something beside the ledger, in the transaction of the session."""
     values = {"kind": kind, "task_id": str(task_id), "attempt": attempt}
     await session.execute(
@@ -325,5 +341,5 @@ def set_the_stage() -> tuple[Broker, Overheard]:
     delivery.engine = broker
     logging.getLogger("app").addHandler(overheard)
     logging.getLogger("app").propagate = False
-    fuse.attach(database.sync_engine.dialect)
+    fuse.attach(database_engine.sync_engine.dialect)
     return broker, overheard

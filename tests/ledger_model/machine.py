@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from sqlalchemy import text
 
 from app.database import Base, session_factory
-from app.database import engine as database
+from app.database import database_engine
 from app.delivery import ledger, relay
 from app.settings import settings
 
@@ -31,7 +31,7 @@ from .actors import (
 from .faults import Fault, Kind, fuse
 from .storage import WRITES, Row, Snapshot, open_storage, quicken_sqlite
 
-IS_SQLITE = database.dialect.name == "sqlite"
+IS_SQLITE = database_engine.dialect.name == "sqlite"
 LEASE = timedelta(seconds=settings.lease_seconds)
 RETENTION = timedelta(days=settings.retention_days)
 
@@ -39,11 +39,17 @@ MAX_TASKS = 6
 MAX_WORKERS = 4
 MAX_RELAYS = 2
 
-stranger = dataclasses.replace(patient, name="of_another_release", queue="of_another_release")
+stranger = dataclasses.replace(
+    patient, name="of_another_release", queue="of_another_release"
+)
 """A task that this release's workers do not know, in a queue that they do not know either."""
 
-FAULTS = st.sampled_from([None] * 120 + [Fault(kind, n) for kind in Kind for n in range(8)])
-MANY_FAULTS = st.sampled_from([None] * 24 + [Fault(kind, n) for kind in Kind for n in range(8)])
+FAULTS = st.sampled_from(
+    [None] * 120 + [Fault(kind, n) for kind in Kind for n in range(8)]
+)
+MANY_FAULTS = st.sampled_from(
+    [None] * 24 + [Fault(kind, n) for kind in Kind for n in range(8)]
+)
 TASKS = st.sampled_from([patient] * 5 + [single] * 2 + [stranger])
 COUNTS = st.sampled_from([1, 2, 3])
 PICK = st.sampled_from(range(8))
@@ -53,9 +59,15 @@ HARD_ANSWERS = st.sampled_from(list(Answer))
 DELAYS = st.sampled_from([0, 0, 0, 0, 0, 0, 20, 3600])
 TIMES = st.sampled_from([1, 11, 31, 31, 31, 3601, *[RETENTION.total_seconds() + 1] * 2])
 _ENDS = ["returns"] * 3 + ["raises", "raises CancelledError"]
-# SQLite lets one transaction write at a time: there, a task that has written must end at once.
+# SQLite lets one transaction write at a time: there, a task that has written must end
+# at once.
 DEEDS = st.sampled_from(
-    [Deed(effect, child, end) for end in _ENDS for effect in (True, False) for child in (False,)]
+    [
+        Deed(effect, child, end)
+        for end in _ENDS
+        for effect in (True, False)
+        for child in (False,)
+    ]
     + [Deed(effect=True, child=True, end=end) for end in _ENDS]
     + ([] if IS_SQLITE else [Deed(effect=True), Deed(child=True), Deed(effect=True)])
 )
@@ -80,15 +92,15 @@ def doing(*what: str, **details: Any) -> Doing:
 
 
 async def _prepare() -> None:
-    async with database.begin() as connection:
+    async with database_engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
         await connection.execute(text(WRITES))
 
 
 if IS_SQLITE:
-    quicken_sqlite(database)
+    quicken_sqlite(database_engine)
 broker, overheard = set_the_stage()
-storage = open_storage(database, loop)
+storage = open_storage(database_engine, loop)
 act(_prepare(), None)
 
 
@@ -98,7 +110,8 @@ class Ledger(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         loop.run_until_complete(storage.clear())
-        # Those of one millisecond have no order, by which messages and claims are sorted.
+        # Those of one millisecond have no order, by which messages and claims are
+        # sorted.
         numbers = itertools.count(1)
         ledger.uuid7 = lambda *_: UUID(int=next(numbers))
         broker.__init__()  # type: ignore[misc]
@@ -117,7 +130,9 @@ class Ledger(RuleBasedStateMachine):
     @initialize(broker_comes_back_empty=st.booleans(), task=TASKS, count=COUNTS)
     def begin(self, broker_comes_back_empty: bool, task: Any, count: int) -> None:
         self.broker_comes_back_empty = broker_comes_back_empty
-        self.request(task=task, delay=0, has_key=False, count=count, end="commits", fault=None)
+        self.request(
+            task=task, delay=0, has_key=False, count=count, end="commits", fault=None
+        )
 
     # --- Requests.
 
@@ -131,9 +146,16 @@ class Ledger(RuleBasedStateMachine):
         fault=FAULTS,
     )
     def request(
-        self, task: Any, delay: int, has_key: bool, count: int, end: str, fault: Fault | None
+        self,
+        task: Any,
+        delay: int,
+        has_key: bool,
+        count: int,
+        end: str,
+        fault: Fault | None,
     ) -> None:
-        has_key = has_key and not self.sessions  # It would wait for another's key to be decided.
+        # It would wait for another's key to be decided.
+        has_key = has_key and not self.sessions
         options = dataclasses.replace(
             task, delay=timedelta(seconds=delay), key="key" if has_key else None
         )
@@ -141,12 +163,16 @@ class Ledger(RuleBasedStateMachine):
         act(self._request(options, count, end == "rolls back", stays_open), fault)
         self.look(doing("record"))
 
-    async def _request(self, task: Any, count: int, rolls_back: bool, stays_open: bool) -> None:
+    async def _request(
+        self, task: Any, count: int, rolls_back: bool, stays_open: bool
+    ) -> None:
         session = session_factory()
         try:
             for _ in range(count):
                 recorded = await ledger.record(
-                    session, task, task.dump_arguments() if task is not stranger else "{}"
+                    session,
+                    task,
+                    task.dump_arguments() if task is not stranger else "{}",
                 )
                 if recorded.created:
                     await write(session, "request", recorded.id)
@@ -176,20 +202,28 @@ class Ledger(RuleBasedStateMachine):
 
     # --- Relays.
 
-    @precondition(lambda self: self._is_anything_due() and len(self.relays) < MAX_RELAYS)
+    @precondition(
+        lambda self: self._is_anything_due() and len(self.relays) < MAX_RELAYS
+    )
     @rule(parks=RARELY, answer=ANSWERS, fault=FAULTS)
     def publish(self, parks: bool, answer: Answer, fault: Fault | None) -> None:
         self._relay(
-            lambda: Relay(publishes=True, parks=parks, answer=answer), doing("publish"), fault
+            lambda: Relay(publishes=True, parks=parks, answer=answer),
+            doing("publish"),
+            fault,
         )
 
-    @precondition(lambda self: self._is_any_published() and len(self.relays) < MAX_RELAYS)
+    @precondition(
+        lambda self: self._is_any_published() and len(self.relays) < MAX_RELAYS
+    )
     @rule(parks=RARELY, answer=ANSWERS, counts_late=st.booleans(), fault=FAULTS)
     def find_lost(
         self, parks: bool, answer: Answer, counts_late: bool, fault: Fault | None
     ) -> None:
         self._relay(
-            lambda: Relay(publishes=False, parks=parks, answer=answer, counts_late=counts_late),
+            lambda: Relay(
+                publishes=False, parks=parks, answer=answer, counts_late=counts_late
+            ),
             doing("find"),
             fault,
             is_racy=any(other.on_its_way for other in self.relays),
@@ -229,7 +263,9 @@ class Ledger(RuleBasedStateMachine):
             self.relays.remove(acting)
             self._demand_no_failure(acting)
 
-    @precondition(lambda self: self._is_any_unfinished() and len(self.relays) < MAX_RELAYS)
+    @precondition(
+        lambda self: self._is_any_unfinished() and len(self.relays) < MAX_RELAYS
+    )
     @rule()
     def pass_a_lease_and_publish(self) -> None:
         self._pass_time(LEASE.total_seconds() + 1)
@@ -240,7 +276,9 @@ class Ledger(RuleBasedStateMachine):
 
     def _is_any_published(self) -> bool:
         rows = self.now.rows.values()
-        return any(row.status == "queued" and row.published_at is not None for row in rows)
+        return any(
+            row.status == "queued" and row.published_at is not None for row in rows
+        )
 
     def _is_any_unfinished(self) -> bool:
         return not all(row.has_ended for row in self.now.rows.values())
@@ -267,10 +305,14 @@ class Ledger(RuleBasedStateMachine):
         before = self.now.rows.get(message.id)
         self._execute(message.id, fault)
         after = self.now.rows.get(message.id)
-        if not will_repeat and (not before or not after or before.attempts == after.attempts):
+        if not will_repeat and (
+            not before or not after or before.attempts == after.attempts
+        ):
             broker.reasons += 1  # It is gone, and nothing came of it.
 
-    @precondition(lambda self: self._is_anything_due() and len(self.workers) < MAX_WORKERS)
+    @precondition(
+        lambda self: self._is_anything_due() and len(self.workers) < MAX_WORKERS
+    )
     @rule(pick=PICK)
     def publish_and_deliver(self, pick: int) -> None:
         if len(self.relays) < MAX_RELAYS:
@@ -278,7 +320,9 @@ class Ledger(RuleBasedStateMachine):
         if broker.waiting:
             self.deliver(pick=pick, will_repeat=False, fault=None)
 
-    @precondition(lambda self: self._is_anything_due() and not self.workers and not self.relays)
+    @precondition(
+        lambda self: self._is_anything_due() and not self.workers and not self.relays
+    )
     @rule(ends=st.booleans())
     def deliver_before_the_refusal(self, ends: bool) -> None:
         self.publish(parks=True, answer=Answer.ACCEPTED, fault=None)
@@ -294,7 +338,9 @@ class Ledger(RuleBasedStateMachine):
     def deliver_late(self, pick: int, fault: Fault | None) -> None:
         self._execute(broker.carried[pick % len(broker.carried)].id, fault)
 
-    @precondition(lambda self: self._is_anything_due() and len(self.workers) < MAX_WORKERS)
+    @precondition(
+        lambda self: self._is_anything_due() and len(self.workers) < MAX_WORKERS
+    )
     @rule(fault=FAULTS)
     def claim_due(self, fault: Fault | None) -> None:
         claims: list[ledger.Claim] = []
@@ -304,7 +350,8 @@ class Ledger(RuleBasedStateMachine):
 
         act(claim(), fault)
         self.look(doing("take"))
-        for claimed in sorted(claims, key=lambda each: each.id):  # PostgreSQL knows no order.
+        # PostgreSQL knows no order.
+        for claimed in sorted(claims, key=lambda each: each.id):
             self._start(Worker(claimed.id, claimed))
             self.look(doing("end", task=claimed.id, attempt=claimed.attempt))
 
@@ -319,7 +366,9 @@ class Ledger(RuleBasedStateMachine):
         self._after_worker(worker)
         if not worker.is_over:
             if (worker.task_id, worker.attempt) in self.claims:
-                self._break(f"two workers have attempt {worker.attempt} of {worker.task_id}")
+                self._break(
+                    f"two workers have attempt {worker.attempt} of {worker.task_id}"
+                )
             self.claims.add((worker.task_id, worker.attempt))
 
     @precondition(lambda self: self.workers)
@@ -429,11 +478,15 @@ class Ledger(RuleBasedStateMachine):
         for row in self.now.rows.values():
             if complaint := _flaw(row):
                 self._break(f"{complaint}: {row}")
-        requests = [task_id for kind, task_id, _ in self.now.writes if kind == "request"]
+        requests = [
+            task_id for kind, task_id, _ in self.now.writes if kind == "request"
+        ]
         if sorted(requests) != sorted(self.now.rows.keys() | self.pruned):
             self._break("a task and what was written beside it do not exist together")
         effects = sorted(
-            (task_id, attempt) for kind, task_id, attempt in self.now.writes if kind == "effect"
+            (task_id, attempt)
+            for kind, task_id, attempt in self.now.writes
+            if kind == "effect"
         )
         effects = [each for each in effects if each[0] not in self.pruned]
         due = sorted(
@@ -444,7 +497,9 @@ class Ledger(RuleBasedStateMachine):
         if effects != due:
             self._break(f"effects: {effects} instead of {due}")
         if broker.published > broker.reasons:
-            self._break(f"{broker.published} messages where {broker.reasons} have a reason")
+            self._break(
+                f"{broker.published} messages where {broker.reasons} have a reason"
+            )
         if overheard.errors:
             self._break(f"an unexpected error was logged: {overheard.errors!r}")
 
@@ -479,7 +534,9 @@ class Ledger(RuleBasedStateMachine):
         for _ in range(4):
             if not self._run_everything(31, compares=True):
                 break
-        if self.broker_comes_back_empty and (stuck := list(filter(_is_stuck, self._unfinished()))):
+        if self.broker_comes_back_empty and (
+            stuck := list(filter(_is_stuck, self._unfinished()))
+        ):
             self._break(f"not run within a lease: {stuck}")
         for _ in range(6):
             if not self._run_everything(3700, compares=False):
@@ -495,7 +552,8 @@ class Ledger(RuleBasedStateMachine):
         if not self._unfinished():
             return []
         self._pass_time(seconds)
-        broker.reasons += 1000  # Counted while there were faults; here only the end counts.
+        # Counted while there were faults; here only the end counts.
+        broker.reasons += 1000
         if compares:
             act(relay.find_lost(), None)
         while loop.run_until_complete(relay.publish_due()):
@@ -524,11 +582,15 @@ def _wants_a_message(old: Row | None, new: Row) -> bool:
     """Whether this is a beginning that a message must announce."""
     if old is None:
         return True
-    return new.status == "queued" and (old.status != "queued" or old.attempts != new.attempts)
+    return new.status == "queued" and (
+        old.status != "queued" or old.attempts != new.attempts
+    )
 
 
 def _flaw(row: Row) -> str | None:
-    if row.has_ended != (row.wake_at is None) or row.has_ended != (row.finished_at is not None):
+    if row.has_ended != (row.wake_at is None) or row.has_ended != (
+        row.finished_at is not None
+    ):
         return "an unfinished task that nothing will wake, or a finished one that something will"
     if row.attempts > row.max_attempts:
         return "more attempts than there may be"
@@ -558,7 +620,9 @@ def _complaint(  # noqa: PLR0911 - one for each rule
     return _complaint_about_waiting(old, new, act, at)
 
 
-def _complaint_about_waiting(old: Row, new: Row, act: Doing, at: Snapshot) -> str | None:
+def _complaint_about_waiting(
+    old: Row, new: Row, act: Doing, at: Snapshot
+) -> str | None:
     if "find" in act.what:
         is_old = old.published_at is not None and old.published_at <= at.now - LEASE
         is_due = new.published_at == old.published_at and _is_due(new, at)
@@ -580,8 +644,10 @@ def _may_move(  # noqa: PLR0911 - one for each pair of states
     """Whether who acts may bring the task from one state to the other."""
     is_used_up = old.attempts >= old.max_attempts
     grants = {
-        "claim": new.max_attempts == old.max_attempts and new.attempts == old.attempts + 1,
-        "replay": new.max_attempts == old.attempts + act.granted and new.attempts == old.attempts,
+        "claim": new.max_attempts == old.max_attempts
+        and new.attempts == old.attempts + 1,
+        "replay": new.max_attempts == old.attempts + act.granted
+        and new.attempts == old.attempts,
     }
     stays = (new.attempts, new.max_attempts) == (old.attempts, old.max_attempts)
     is_let_go = (_holds(act, old) and "end" in act.what) or (
@@ -598,7 +664,11 @@ def _may_move(  # noqa: PLR0911 - one for each pair of states
             return is_taken and not is_used_up
         case "queued", "queued" | "failed":  # Claimed, and then nobody knows this task.
             is_last = new.attempts >= new.max_attempts
-            return is_claimed and old.name == stranger.name and is_last == (new.status == "failed")
+            return (
+                is_claimed
+                and old.name == stranger.name
+                and is_last == (new.status == "failed")
+            )
         case "running", "succeeded":
             return stays and _holds(act, old) and "end" in act.what
         case "running", "failed":

@@ -36,7 +36,8 @@ PLANTED = {
         "wake_at=case((_is_last, sa.null()), else_=t.wake_at)",
     ),
     "claim of what is due counts no attempt": Planted(
-        "attempts=case((_is_last, t.attempts), else_=t.attempts + 1)", "attempts=t.attempts"
+        "attempts=case((_is_last, t.attempts), else_=t.attempts + 1)",
+        "attempts=t.attempts",
     ),
     "heartbeat revives a finished task": Planted(
         "RENEW = _fenced(wake_at=_lease_end)",

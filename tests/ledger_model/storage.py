@@ -17,9 +17,7 @@ WRITES = "CREATE TABLE model_writes (kind TEXT NOT NULL, task_id TEXT NOT NULL, 
 """What the model's requests and tasks write beside the ledger, in the same transactions."""
 
 _MOMENTS = ("created_at", "started_at", "finished_at", "published_at", "wake_at")
-_COLUMNS = (
-    "id, name, status, queue, attempts, max_attempts, result, published_at, wake_at, finished_at"
-)
+_COLUMNS = "id, name, status, queue, attempts, max_attempts, result, published_at, wake_at, finished_at"
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,9 @@ class Storage(Protocol):
 
 def _snapshot(now: datetime, rows: Iterable[Row], writes: Iterable[Any]) -> Snapshot:
     by_id = {row.id: row for row in rows}
-    return Snapshot(now, by_id, [Write((kind, UUID(id_), at)) for kind, id_, at in writes])
+    return Snapshot(
+        now, by_id, [Write((kind, UUID(id_), at)) for kind, id_, at in writes]
+    )
 
 
 class SQLite:
@@ -87,13 +87,17 @@ class SQLite:
         """Return what is committed."""
         found = self._connection.execute(f"SELECT {_COLUMNS} FROM tasks ORDER BY id")  # noqa: S608
         rows = [Row(UUID(row[0]), *row[1:7], *map(_moment, row[7:])) for row in found]
-        writes = self._connection.execute("SELECT kind, task_id, attempt FROM model_writes")
+        writes = self._connection.execute(
+            "SELECT kind, task_id, attempt FROM model_writes"
+        )
         return _snapshot(datetime.now(UTC), rows, writes)
 
     async def pass_time(self, seconds: float) -> None:
         """Make every moment so much longer ago."""
         ago = f"'{-seconds:f} seconds'"
-        shifts = ", ".join(f"{c} = strftime('%Y-%m-%d %H:%M:%f000', {c}, {ago})" for c in _MOMENTS)
+        shifts = ", ".join(
+            f"{c} = strftime('%Y-%m-%d %H:%M:%f000', {c}, {ago})" for c in _MOMENTS
+        )
         self._connection.execute(f"UPDATE tasks SET {shifts}")  # noqa: S608
 
     async def clear(self) -> None:
@@ -120,13 +124,19 @@ class PostgreSQL:
     async def look(self) -> Snapshot:
         """Return what is committed."""
         rows = await self._connection.fetch(f"SELECT {_COLUMNS} FROM tasks ORDER BY id")  # noqa: S608
-        writes = await self._connection.fetch("SELECT kind, task_id, attempt FROM model_writes")
+        writes = await self._connection.fetch(
+            "SELECT kind, task_id, attempt FROM model_writes"
+        )
         now = await self._connection.fetchval("SELECT statement_timestamp()")
-        return _snapshot(now, (Row(UUID(str(row[0])), *row[1:]) for row in rows), writes)
+        return _snapshot(
+            now, (Row(UUID(str(row[0])), *row[1:]) for row in rows), writes
+        )
 
     async def pass_time(self, seconds: float) -> None:
         """Make every moment so much longer ago."""
-        shifts = ", ".join(f"{c} = {c} - interval '{seconds:f} seconds'" for c in _MOMENTS)
+        shifts = ", ".join(
+            f"{c} = {c} - interval '{seconds:f} seconds'" for c in _MOMENTS
+        )
         await self._connection.execute(f"UPDATE tasks SET {shifts}")  # noqa: S608
 
     async def clear(self) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.broker import empty, start_broker
-from tests.support.reaper import Reaper
-from tests.support.servers import OwnServer, start_postgresql
+from tests.delivery.support.broker import empty, start_broker
+from tests.delivery.support.reaper import Reaper
+from tests.delivery.support.servers import OwnServer, start_postgresql
 
 from . import control
 from .books import PostgresqlServer
@@ -25,7 +25,16 @@ from .reference import ReferenceRun
 from .run import NotRunAgainError, Order, Run, Servers
 from .verdict import count, judge
 
-PACKAGES = ("fastapi", "sqlalchemy", "asyncpg", "uvicorn", "celery", "kombu", "arq", "dramatiq")
+PACKAGES = (
+    "fastapi",
+    "sqlalchemy",
+    "asyncpg",
+    "uvicorn",
+    "celery",
+    "kombu",
+    "arq",
+    "dramatiq",
+)
 
 
 def tell(event: str, **details: object) -> None:
@@ -48,7 +57,9 @@ def drill(order: Order, folder: Path) -> None:
         reaper.close()
 
 
-def _start_servers(order: Order, folder: Path, scratch: Path, reaper: Reaper) -> Servers:
+def _start_servers(
+    order: Order, folder: Path, scratch: Path, reaper: Reaper
+) -> Servers:
     if order.database == "sqlite":
         return Servers(folder, scratch, reaper, None, None, None)
     tell("progress", fault="", text="starting servers")
@@ -86,7 +97,13 @@ def _run(order: Order, servers: Servers, name: str) -> dict[str, Any]:
     if servers.postgresql is not None:
         servers.postgresql.start()
     kind = Run if order.reference is None else ReferenceRun
-    run = kind(order, servers, say, through_proxy=fault.through_proxy, overrides=fault.overrides)
+    run = kind(
+        order,
+        servers,
+        say,
+        through_proxy=fault.through_proxy,
+        overrides=fault.overrides,
+    )
     result: dict[str, Any] = {}
     try:
         if run.warm_up():
@@ -135,7 +152,8 @@ def main() -> None:
     """Read the order from the command line; a missing server is a refusal."""
     order = Order(**json.loads(sys.argv[1]))
     os.environ["CI"] = "true"  # What is missing is an error, not a skipped test.
-    for name in ("TEST_DATABASE_URL", "TEST_BROKER_URL"):  # We kill servers: only our own.
+    # We kill servers: only our own.
+    for name in ("TEST_DATABASE_URL", "TEST_BROKER_URL"):
         os.environ.pop(name, None)
     try:
         drill(order, Path.cwd())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
-from tests.support.database import Database, sibling
+from tests.delivery.support.database import Database, sibling
 
 TABLES = (
     """CREATE TABLE drill_starts (task_id varchar(36) NOT NULL, attempt integer NOT NULL,
@@ -92,11 +92,15 @@ def started(books: Books) -> dict[UUID, list[tuple[int, int, float, float]]]:
     starts: dict[UUID, list[tuple[int, int, float, float]]] = {}
     query = "SELECT task_id, attempt, pid, at, clock FROM drill_starts ORDER BY at"
     for task_id, *start in books.rows(query):
-        starts.setdefault(UUID(task_id), []).append((start[0], start[1], start[2], start[3]))
+        starts.setdefault(UUID(task_id), []).append(
+            (start[0], start[1], start[2], start[3])
+        )
     return starts
 
 
 def unfinished(books: Books) -> int:
     """Return how many recorded tasks have not ended."""
-    [(number,)] = books.rows("SELECT count(*) FROM tasks WHERE finished_at IS NULL") or [(0,)]
+    [(number,)] = books.rows(
+        "SELECT count(*) FROM tasks WHERE finished_at IS NULL"
+    ) or [(0,)]
     return int(number)

@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.support.servers import OwnServer, program
+from tests.delivery.support.servers import OwnServer, program
 
 NO_SPACE = "1000GB"
 """More free space than any disk has."""
@@ -31,7 +31,11 @@ def version(broker: OwnServer) -> dict[str, str]:
 
         with Redis.from_url(broker.url) as redis:
             info = redis.info("server")
-        return {str(info.get("server_name", "redis")).capitalize(): str(info["redis_version"])}
+        return {
+            str(info.get("server_name", "redis")).capitalize(): str(
+                info["redis_version"]
+            )
+        }
     return {"RabbitMQ": _rabbitmqctl(broker, "version").strip()}
 
 
@@ -49,7 +53,10 @@ def left(broker: OwnServer) -> int:
         counts = [
             *(redis.llen("default"), redis.hlen("unacked")),
             redis.zcard("arq:queue"),
-            *(redis.hlen(f"dramatiq:{queue}.msgs") for queue in ("default", "default.DQ")),
+            *(
+                redis.hlen(f"dramatiq:{queue}.msgs")
+                for queue in ("default", "default.DQ")
+            ),
         ]
     return sum(map(int, counts))
 

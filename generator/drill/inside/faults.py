@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from tests.support.broker import empty, push_bytes, push_message, push_pickle
+from tests.delivery.support.broker import empty, push_bytes, push_message, push_pickle
 
 from .books import started
 from .control import set_space
@@ -89,8 +89,8 @@ def worker_terminated(run: Run) -> None:
 def worker_frozen(run: Run) -> None:
     """SIGSTOP the worker past its lease, let another take over, then SIGCONT it.
 
-    The broker may hand the first message to the frozen worker, whose connections are open; the
-    relay misses it after another lease.
+    The broker may hand the first message to the frozen worker, whose connections are
+    open; the relay misses it after another lease.
     """
     with run.load():
         run.wait_until_sent(0.3)
@@ -213,7 +213,9 @@ def messages_repeated(run: Run) -> None:
     run.traffic.send()
     run.settle()
     after = sum(map(len, started(run.books).values()))
-    run.expect(after == before + 1, f"late messages started {after - before - 1} ended tasks")
+    run.expect(
+        after == before + 1, f"late messages started {after - before - 1} ended tasks"
+    )
 
 
 def poison(run: Run) -> None:
@@ -245,10 +247,14 @@ def clocks_apart(run: Run) -> None:
     with run.load():
         for share in (0.3, 0.6):
             run.wait_until_sent(share)
-            run.interrupt("worker killed, clocks apart", lambda _: run.service.worker.kill())
+            run.interrupt(
+                "worker killed, clocks apart", lambda _: run.service.worker.kill()
+            )
     run.settle()
     shifts = {
-        round((each[3] - each[2]) / HOUR) for all_ in started(run.books).values() for each in all_
+        round((each[3] - each[2]) / HOUR)
+        for all_ in started(run.books).values()
+        for each in all_
     }
     by = "libfaketime" if FAKETIME else "sitecustomize"
     run.notes.append(f"clocks of the workers, by {by}: {sorted(shifts)} h")

@@ -43,7 +43,9 @@ class Load:
     def begin(self, tasks: int, seconds: float) -> None:
         """Start to send so many tasks, evenly over so many seconds."""
         begun = time.monotonic()
-        schedule = [(begun + seconds * number / tasks, self._work()) for number in range(tasks)]
+        schedule = [
+            (begun + seconds * number / tasks, self._work()) for number in range(tasks)
+        ]
         schedule.reverse()
         self._before, self.planned = len(self.answered), tasks
         self._senders = [
@@ -73,7 +75,9 @@ class Load:
         deadline = time.monotonic() + GIVE_UP_SECONDS
         while (task_id := self._post(work)) is None:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"no request was accepted for {GIVE_UP_SECONDS:.0f} s")
+                raise TimeoutError(
+                    f"no request was accepted for {GIVE_UP_SECONDS:.0f} s"
+                )
             time.sleep(RETRY_SECONDS)
         return task_id
 
@@ -103,7 +107,9 @@ class Load:
 
     def _connection(self) -> http.client.HTTPConnection:
         """Return this thread's connection; the server closes one that is idle for five seconds."""
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        connection: http.client.HTTPConnection | None = getattr(
+            self._local, "connection", None
+        )
         if connection is None or time.monotonic() - self._local.used > IDLE_SECONDS:
             connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
             self._local.connection = connection
@@ -116,7 +122,10 @@ class Load:
         task_id = None
         try:
             connection.request(
-                "POST", self._path, json.dumps(work), {"Content-Type": "application/json"}
+                "POST",
+                self._path,
+                json.dumps(work),
+                {"Content-Type": "application/json"},
             )
             response = connection.getresponse()
             body = response.read()
@@ -125,7 +134,9 @@ class Load:
         except (OSError, http.client.HTTPException):
             connection.close()
         with self._lock:
-            self.requests.append(Request(at, time.perf_counter() - begun, task_id is not None))
+            self.requests.append(
+                Request(at, time.perf_counter() - begun, task_id is not None)
+            )
             if task_id is not None:
                 self.answered.append(task_id)
                 if work.get("failures"):

@@ -42,8 +42,9 @@ class ReferenceRun(Run):
     def settle(self, why: str = "settling") -> bool:
         """Wait until every order has its effect, or will not have it any more.
 
-        That is when there was no effect for longer than any task takes, and the broker has nothing
-        left, or has not delivered that for as long as we wait for this engine at these settings.
+        That is when there was no effect for longer than any task takes, and the broker
+        has nothing left, or has not delivered that for as long as we wait for this
+        engine at these settings.
         """
         last, since = -1, time.monotonic()
         while missing := self._missing():
@@ -51,9 +52,12 @@ class ReferenceRun(Run):
             if missing != last:
                 last, since = missing, time.monotonic()
             quiet = time.monotonic() - since
-            if quiet > QUIET_SECONDS and (quiet > self.order.patience or not self.left_in_broker()):
+            if quiet > QUIET_SECONDS and (
+                quiet > self.order.patience or not self.left_in_broker()
+            ):
                 return False
-            time.sleep(0.2 if quiet < QUIET_SECONDS else 2)  # To ask RabbitMQ costs it a second.
+            # To ask RabbitMQ costs it a second.
+            time.sleep(0.2 if quiet < QUIET_SECONDS else 2)
         return True
 
     def left_in_broker(self) -> int:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tests.bare.processes import free_port
-from tests.support.proxy import Proxy
-from tests.support.reaper import Reaper
-from tests.support.servers import OwnServer
+from tests.delivery.bare.processes import free_port
+from tests.delivery.support.proxy import Proxy
+from tests.delivery.support.reaper import Reaper
+from tests.delivery.support.servers import OwnServer
 
 from .books import Books, PostgresqlServer, SqliteBooks, started, unfinished
 from .load import Load
@@ -109,8 +109,12 @@ class Run:
             if through_proxy:
                 server_port = url.rpartition(":")[2].partition("/")[0]
                 self.proxy = Proxy("127.0.0.1", int(server_port))
-                environment["BROKER_URL"] = url.replace(server_port, str(self.proxy.port))
-        self.service = Service(servers.folder, port, environment, servers.reaper, overrides or {})
+                environment["BROKER_URL"] = url.replace(
+                    server_port, str(self.proxy.port)
+                )
+        self.service = Service(
+            servers.folder, port, environment, servers.reaper, overrides or {}
+        )
         self.traffic = Load(port, self.path, order.seed)
 
     @property
@@ -187,12 +191,14 @@ class Run:
         """Wait until so many tasks more have started; return False where they do not."""
         query = "SELECT count(*) FROM drill_starts"
         [(before,)] = self.rows(query)
-        deadline = time.monotonic() + 30  # Of those that never started, some may be lost.
+        # Of those that never started, some may be lost.
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if self.rows(query)[0][0] >= before + number:
                 return True
             if not (
-                self.traffic.is_sending or set(self.traffic.answered) - started(self.books).keys()
+                self.traffic.is_sending
+                or set(self.traffic.answered) - started(self.books).keys()
             ):
                 return False
             time.sleep(0.005)
@@ -201,7 +207,10 @@ class Run:
     def wait_until_started(self, task: UUID, within: float = 60) -> bool:
         """Wait, not for ever, until this task has started; return whether it has."""
         deadline = time.monotonic() + within
-        while not (has_started := task in started(self.books)) and time.monotonic() < deadline:
+        while (
+            not (has_started := task in started(self.books))
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
         return has_started
 
@@ -224,7 +233,9 @@ class Run:
         """
         self.say("waiting for the interrupted tasks")
         query = "SELECT id, attempts FROM tasks WHERE status = 'running'"
-        interrupted = {UUID(str(row[0])): row[1] for row in self._rows_when_possible(query)}
+        interrupted = {
+            UUID(str(row[0])): row[1] for row in self._rows_when_possible(query)
+        }
         deadline = time.monotonic() + 3 * self.order.lease + 20
         while interrupted:
             if time.monotonic() > deadline:
@@ -256,7 +267,9 @@ class Run:
             if not self.traffic.is_sending:
                 self.traffic.send()
             time.sleep(0.02)
-        self.expect(not armed.exists(), f"nothing came to the point {point} within 30 s")
+        self.expect(
+            not armed.exists(), f"nothing came to the point {point} within 30 s"
+        )
 
     def settle(self, why: str = "settling") -> bool:
         """Wait until every task has ended, or until none does any more; return whether all have."""

@@ -4,10 +4,10 @@ import http.client
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.bare.waiting import eventually
-from tests.support import processes
-from tests.support.processes import Supervised, read_procfile
-from tests.support.reaper import Reaper
+from tests.delivery.bare.waiting import eventually
+from tests.delivery.support import processes
+from tests.delivery.support.processes import Supervised, read_procfile
+from tests.delivery.support.reaper import Reaper
 
 processes.RESTART_SECONDS = 1.0
 
@@ -28,7 +28,11 @@ def clock(seconds: float) -> dict[str, str]:
     """Return what shifts the clock of a process that is started with it."""
     if FAKETIME:
         shift = f"{seconds:+.0f}"
-        return {"LD_PRELOAD": str(FAKETIME), "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        return {
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME": shift,
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
     return {"PYTHONPATH": str(CLOCK), "DRILL_CLOCK_SECONDS": str(seconds)}
 
 
@@ -59,14 +63,22 @@ class Service:
     def run(self, role: str, name: str | None = None) -> Supervised:
         """Start a process of this type; several of a type have different names."""
         name = name or role
-        environment = {**self._environment, "DRILL_ROLE": role, **self._overrides.get(name, {})}
-        process = Supervised(name, self._commands[role], self._folder, environment, self._reaper)
+        environment = {
+            **self._environment,
+            "DRILL_ROLE": role,
+            **self._overrides.get(name, {}),
+        }
+        process = Supervised(
+            name, self._commands[role], self._folder, environment, self._reaper
+        )
         self._all.append(process)
         return process
 
     def wait_until_ready(self) -> None:
         """Wait until the API answers."""
-        eventually(self._answers, within=START_SECONDS, what="the API answers /readyz with 200")
+        eventually(
+            self._answers, within=START_SECONDS, what="the API answers /readyz with 200"
+        )
 
     def stop(self) -> None:
         """Kill all processes."""

@@ -21,13 +21,17 @@ MEASURABLE = 100
 """Of fewer requests, the p99 is no more than the slowest."""
 
 
-def judge(run: Run, *, api_may_fail: bool, leases: int, is_measured: bool) -> dict[str, Any]:
+def judge(
+    run: Run, *, api_may_fail: bool, leases: int, is_measured: bool
+) -> dict[str, Any]:
     """Return the figures of a run and every promise it broke.
 
-    Interrupted tasks must run again within so many leases, if any, and five seconds. With
-    `is_measured`, requests must not be slower during the fault than before it.
+    Interrupted tasks must run again within so many leases, if any, and five seconds.
+    With `is_measured`, requests must not be slower during the fault than before it.
     """
-    rows = run.rows("SELECT id, name, status, arguments FROM tasks WHERE name LIKE 'drill%'")
+    rows = run.rows(
+        "SELECT id, name, status, arguments FROM tasks WHERE name LIKE 'drill%'"
+    )
     recorded = {UUID(str(row[0])): row for row in rows}
     statuses = [row[2] for row in rows]
     answered = set(run.traffic.answered)
@@ -41,31 +45,48 @@ def judge(run: Run, *, api_may_fail: bool, leases: int, is_measured: bool) -> di
         task for task, row in recorded.items() if row[2] in {"queued", "running"}
     }
     missing = sum(effects.get(task, 0) == 0 for task in succeeded)
-    doubled = sum(number > 1 for number in effects.values()) + len(effects.keys() - succeeded)
-    plain = {task for task, row in recorded.items() if not json.loads(row[3])["failures"]}
-    back = _seconds_until_again(run.moments, {t: starts[t] for t in starts if t in plain})
+    doubled = sum(number > 1 for number in effects.values()) + len(
+        effects.keys() - succeeded
+    )
+    plain = {
+        task for task, row in recorded.items() if not json.loads(row[3])["failures"]
+    }
+    back = _seconds_until_again(
+        run.moments, {t: starts[t] for t in starts if t in plain}
+    )
     again = [seconds for _, seconds in back]
     phases = _phases(run.traffic.requests, run.windows)
     errors, p99 = _errors(phases), _p99s(phases)
 
     run.expect(not lost, f"{len(lost)} tasks lost")
-    run.expect(requested == recorded.keys(), "a request and its task were not recorded together")
+    run.expect(
+        requested == recorded.keys(),
+        "a request and its task were not recorded together",
+    )
     run.expect(not failed - poisoned, f"{len(failed - poisoned)} good tasks failed")
-    run.expect(poisoned <= failed, f"{len(poisoned - failed)} poisonous tasks have not failed")
+    run.expect(
+        poisoned <= failed, f"{len(poisoned - failed)} poisonous tasks have not failed"
+    )
     run.expect(not missing, f"{missing} database effects missing")
     run.expect(not doubled, f"{doubled} database effects doubled or stray")
     within = leases * run.order.lease + SOON_SECONDS
     late = sum(seconds > within for seconds in again)
     run.expect(not (leases and late), f"{late} tasks ran again later than {within:g} s")
     if leases and late:
-        run.notes += [f"{task}: {starts[task]}" for task, seconds in back if seconds > within]
+        run.notes += [
+            f"{task}: {starts[task]}" for task, seconds in back if seconds > within
+        ]
         run.notes.append(f"moments: {run.moments}")
     run.expect(again or not leases, "the fault interrupted no task")
-    run.expect(api_may_fail or not sum(errors.values()), f"{sum(errors.values())} API errors")
+    run.expect(
+        api_may_fail or not sum(errors.values()), f"{sum(errors.values())} API errors"
+    )
     enough = all(len(phases[phase]) >= MEASURABLE for phase in ("before", "during"))
     if is_measured and enough and p99["before"] and p99["during"]:
         limit = SLOWER * p99["before"] + NOISE_SECONDS
-        run.expect(p99["during"] <= limit, f"p99 {p99['during']:.3f} s: above {limit:.3f} s")
+        run.expect(
+            p99["during"] <= limit, f"p99 {p99['during']:.3f} s: above {limit:.3f} s"
+        )
     return {
         "broken": run.broken,
         "notes": run.notes,
@@ -88,8 +109,9 @@ def judge(run: Run, *, api_may_fail: bool, leases: int, is_measured: bool) -> di
 def count(run: Run, left: int) -> dict[str, Any]:
     """Return the figures of a reference, which is not judged; `left` is what its broker still has.
 
-    A task is lost if its request was answered with 2xx and it has had no effect. An order is
-    stranded if its row was committed, the request got no 2xx, and nothing has had its effect.
+    A task is lost if its request was answered with 2xx and it has had no effect. An
+    order is stranded if its row was committed, the request got no 2xx, and nothing has
+    had its effect.
     """
     requested, answered = _requested(run), set(run.traffic.answered)
     starts, effects = started(run.books), _effects(run)
@@ -133,7 +155,9 @@ def _seconds_until_again(
         (task, second[2] - moment)
         for task, each in starts.items()
         for first, second in pairwise(each)
-        for moment in [moment for moment in moments if first[2] < moment < second[2]][:1]
+        for moment in [moment for moment in moments if first[2] < moment < second[2]][
+            :1
+        ]
     ]
 
 
@@ -157,7 +181,10 @@ def _errors(phases: dict[str, list[Request]]) -> dict[str, int]:
 
 
 def _p99s(phases: dict[str, list[Request]]) -> dict[str, float | None]:
-    return {phase: _p99([each for each in sent if each.ok]) for phase, sent in phases.items()}
+    return {
+        phase: _p99([each for each in sent if each.ok])
+        for phase, sent in phases.items()
+    }
 
 
 def _spread(seconds: list[float]) -> dict[str, float | None]:

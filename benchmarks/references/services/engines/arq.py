@@ -29,7 +29,8 @@ class WorkerSettings:
     functions = (fulfil,)
     redis_settings = _settings
     if IS_SAFEST:
-        job_timeout = 20  # Seconds; ten more, and what a dead worker held is started again.
+        # Seconds; ten more, and what a dead worker held is started again.
+        job_timeout = 20
         job_completion_wait = 3
         max_tries = ATTEMPTS
 

@@ -15,20 +15,24 @@ SAFEST: dict[str, Any] = {
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
     "worker_prefetch_multiplier": 1,
-    "worker_soft_shutdown_timeout": 3,  # Seconds; then what still runs goes back to its queue.
+    # Seconds; then what still runs goes back to its queue.
+    "worker_soft_shutdown_timeout": 3,
 }
 SAFEST_ON_REDIS = {
     "broker_transport_options": {
-        # Seconds until what a dead worker held is delivered again: longer than any task.
+        # Seconds until what a dead worker held is delivered again: longer than any
+        # task.
         "visibility_timeout": 30,
-        "unacked_restore_throttle": 1,  # Look for that every ten seconds, not every hundred.
+        # Look for that every ten seconds, not every hundred.
+        "unacked_restore_throttle": 1,
         "socket_timeout": 1,
         "socket_connect_timeout": 1,
     }
 }
 SAFEST_ON_RABBITMQ = {
     "task_default_queue_type": "quorum",
-    "task_default_exchange_type": "topic",  # Without it, delayed tasks block their worker.
+    # Without it, delayed tasks block their worker.
+    "task_default_exchange_type": "topic",
     "broker_heartbeat": 10,
     "broker_connection_timeout": 1,
     "broker_transport_options": {
@@ -44,15 +48,22 @@ app = Celery("orders", broker=_broker)
 app.conf.task_default_queue = "default"  # Which the drill empties.
 if os.environ["REFERENCE_SETTINGS"] == "safest":
     app.conf.update(SAFEST)
-    app.conf.update(SAFEST_ON_REDIS if _broker.startswith("redis") else SAFEST_ON_RABBITMQ)
+    app.conf.update(
+        SAFEST_ON_REDIS if _broker.startswith("redis") else SAFEST_ON_RABBITMQ
+    )
 
 
 @cache
-def _runner() -> asyncio.Runner:  # One event loop per child, so that connections are reused.
+# One event loop per child, so that connections are reused.
+def _runner() -> asyncio.Runner:
     return asyncio.Runner()
 
 
-@app.task(autoretry_for=(Exception,), max_retries=ATTEMPTS - 1, default_retry_delay=PAUSE_SECONDS)
+@app.task(
+    autoretry_for=(Exception,),
+    max_retries=ATTEMPTS - 1,
+    default_retry_delay=PAUSE_SECONDS,
+)
 def fulfil(order_id: str, seconds: float, failures: int) -> None:
     """Do the work of an order."""
     _runner().run(fulfil_order(order_id, seconds, failures))

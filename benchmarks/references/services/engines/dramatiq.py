@@ -18,8 +18,10 @@ def _on_redis(url: str, *, is_safest: bool) -> dramatiq.Broker:
         return RedisBroker(url=url)
     return RedisBroker(
         client=redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1),
-        heartbeat_timeout=15_000,  # Milliseconds; what a dead worker held then goes to others.
-        maintenance_chance=500_000,  # In a million: every second command looks for such workers.
+        # Milliseconds; what a dead worker held then goes to others.
+        heartbeat_timeout=15_000,
+        # In a million: every second command looks for such workers.
+        maintenance_chance=500_000,
     )
 
 
@@ -51,4 +53,6 @@ async def enqueue(order_id: str, work: Work) -> None:
     """Send the task from a thread: Dramatiq's client would block the event loop."""
     arguments = (order_id, work.seconds, work.failures)
     milliseconds = int(work.delay * 1000) or None
-    await run_in_threadpool(fulfil.send_with_options, args=arguments, delay=milliseconds)
+    await run_in_threadpool(
+        fulfil.send_with_options, args=arguments, delay=milliseconds
+    )

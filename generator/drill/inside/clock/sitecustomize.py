@@ -1,7 +1,8 @@
 """Shift this process's clock: Python imports this module at its start, before any other.
 
-It moves `time.time`, `time.time_ns`, and the `now`, `utcnow` and `today` of `datetime`. Where
-libfaketime is installed, the drill uses that instead, which moves the whole process.
+It moves `time.time`, `time.time_ns`, and the `now`, `utcnow` and `today` of `datetime`.
+Where libfaketime is installed, the drill uses that instead, which moves the whole
+process.
 """
 
 import datetime as dt

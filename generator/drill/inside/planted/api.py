@@ -29,9 +29,13 @@ async def enqueue(work: Work, session: Session, tasks: Tasks) -> dict[str, UUID]
     delayed = task.using(delay=timedelta(seconds=work.delay))
     handle = await tasks.enqueue(delayed, seconds=work.seconds, failures=work.failures)
     await session.execute(
-        text("INSERT INTO drill_requests (task_id) VALUES (:id)"), {"id": str(handle.id)}
+        text("INSERT INTO drill_requests (task_id) VALUES (:id)"),
+        {"id": str(handle.id)},
     )
     event.listen(
-        session.sync_session, "after_commit", lambda _: die_if_armed("committed"), once=True
+        session.sync_session,
+        "after_commit",
+        lambda _: die_if_armed("committed"),
+        once=True,
     )
     return {"id": handle.id}

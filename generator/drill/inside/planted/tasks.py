@@ -7,12 +7,12 @@ import time
 
 from sqlalchemy import text
 
-from app.database import engine
+from app.database import database_engine
 from app.delivery import TaskContext, ledger, must_happen
 from app.delivery.execution import execute
 from app.drill_points import die_if_armed
 
-IS_SQLITE = engine.dialect.name == "sqlite"
+IS_SQLITE = database_engine.dialect.name == "sqlite"
 NOW = (
     "(julianday('now') - 2440587.5) * 86400.0"
     if IS_SQLITE
@@ -22,12 +22,17 @@ NOW = (
 
 async def _log_start(task: TaskContext) -> None:
     """Commit at once, so that the start stays visible when the attempt is killed."""
-    values = {"id": str(task.id), "attempt": task.attempt, "pid": os.getpid(), "clock": time.time()}
+    values = {
+        "id": str(task.id),
+        "attempt": task.attempt,
+        "pid": os.getpid(),
+        "clock": time.time(),
+    }
     statement = (
         "INSERT INTO drill_starts (task_id, attempt, pid, clock, at)"
         f" VALUES (:id, :attempt, :pid, :clock, {NOW})"
     )
-    async with engine.begin() as connection:
+    async with database_engine.begin() as connection:
         await connection.execute(text(statement), values)
 
 
@@ -53,7 +58,9 @@ async def drill(task: TaskContext, seconds: float = 0, failures: int = 0) -> Non
 
 
 @must_happen(max_attempts=3, retry_delay=0.5)
-async def drill_poison(task: TaskContext, seconds: float = 0, failures: int = 0) -> None:
+async def drill_poison(
+    task: TaskContext, seconds: float = 0, failures: int = 0
+) -> None:
     """Kill the process that runs this, at every attempt."""
     await _log_start(task)
     os.kill(os.getpid(), signal.SIGKILL)

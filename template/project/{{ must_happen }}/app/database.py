@@ -14,7 +14,8 @@ from sqlalchemy.orm import DeclarativeBase
 
 from app.settings import settings
 
-CONNECT_SECONDS = 5  # The wait for a connection, a free place in the pool or a lock of SQLite.
+# The wait for a connection, a free place in the pool or a lock of SQLite.
+CONNECT_SECONDS = 5
 
 
 class Base(DeclarativeBase):
@@ -36,18 +37,20 @@ async def _connect(*args: Any, **kwargs: Any) -> asyncpg.Connection:
     try:
         return await asyncpg.connect(*args, **kwargs)
     except OSError as error:  # SQLAlchemy wraps the driver's own errors only.
-        raise asyncpg.InterfaceError(f"cannot connect to the database: {error}") from error
+        raise asyncpg.InterfaceError(
+            f"cannot connect to the database: {error}"
+        ) from error
 
 
 class _Connection(sqlite3.Connection):
     def close(self) -> None:
-        # With a cursor still open, as after a cancellation, SQLite would keep its lock until the
-        # cursor is collected (sqlite.org/c3ref/close.html).
+        # With a cursor still open, as after a cancellation, SQLite would keep its lock
+        # until the cursor is collected (sqlite.org/c3ref/close.html).
         self.rollback()
         super().close()
 
 
-def create_engine(url: str, **options: Any) -> AsyncEngine:
+def create_database_engine(url: str, **options: Any) -> AsyncEngine:
     """Create an engine, which opens its connections when they are first needed."""
     options["hide_parameters"] = True  # Errors are shown to whoever knows a task's id.
     if url.startswith("postgresql"):
@@ -55,7 +58,11 @@ def create_engine(url: str, **options: Any) -> AsyncEngine:
         engine = create_async_engine(url, connect_args=connect_args, **options)
         event.listen(engine.sync_engine, "checkout", _replace_closed)
         return engine
-    connect_args = {"timeout": CONNECT_SECONDS, "isolation_level": None, "factory": _Connection}
+    connect_args = {
+        "timeout": CONNECT_SECONDS,
+        "isolation_level": None,
+        "factory": _Connection,
+    }
     engine = create_async_engine(url, connect_args=connect_args, **options)
     event.listen(engine.sync_engine, "connect", _configure_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_immediate)
@@ -64,8 +71,8 @@ def create_engine(url: str, **options: Any) -> AsyncEngine:
 
 
 def _replace_closed(connection: Any, *_: object) -> None:
-    # After a restart of the server nobody fails on a connection that was idle meanwhile. The driver
-    # knows; `pool_pre_ping` would ask the server, each time.
+    # After a restart of the server nobody fails on a connection that was idle
+    # meanwhile. The driver knows; `pool_pre_ping` would ask the server, each time.
     if connection.driver_connection.is_closed():
         raise exc.DisconnectionError
 
@@ -76,29 +83,35 @@ def _configure_sqlite(connection: Any, _: object) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    # A transaction that reads before it writes fails at once if another one wrote in between;
-    # one that takes the write lock at its start waits (sqlite.org/lang_transaction.html).
+    # A transaction that reads before it writes fails at once if another one wrote in
+    # between; one that takes the write lock at its start waits
+    # (sqlite.org/lang_transaction.html).
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _end_transaction(connection: Any, _: object, state: PoolResetState) -> None:
     if not state.terminate_only:
-        connection.rollback()  # A COMMIT that fails leaves its transaction, and its lock, open.
+        # A COMMIT that fails leaves its transaction, and its lock, open.
+        connection.rollback()
 
 
-# SQLite runs one transaction at a time: here the next one waits its turn, there it would poll.
-_pool_size, _max_overflow = (1, 0) if settings.database_url.startswith("sqlite") else (10, 20)
-engine = create_engine(
+# SQLite runs one transaction at a time: here the next one waits its turn, there it
+# would poll.
+_pool_size, _max_overflow = (
+    (1, 0) if settings.database_url.startswith("sqlite") else (10, 20)
+)
+database_engine = create_database_engine(
     settings.database_url,
     pool_size=_pool_size,
     max_overflow=_max_overflow,
     pool_timeout=CONNECT_SECONDS,
 )
-session_factory = async_sessionmaker(engine, expire_on_commit=False)
+session_factory = async_sessionmaker(database_engine, expire_on_commit=False)
 
 
 async def connect() -> asyncpg.Connection:
     """Open a connection of PostgreSQL's driver, past SQLAlchemy."""
-    url = engine.url.difference_update_query(["prepared_statement_cache_size"])  # SQLAlchemy's own
-    arguments, options = engine.dialect.create_connect_args(url)
+    # SQLAlchemy's own.
+    url = database_engine.url.difference_update_query(["prepared_statement_cache_size"])
+    arguments, options = database_engine.dialect.create_connect_args(url)
     return await _connect(*arguments, timeout=CONNECT_SECONDS, **options)

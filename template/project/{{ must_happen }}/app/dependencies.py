@@ -10,7 +10,7 @@ from fastapi import BackgroundTasks, Depends
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import session_factory
-from app.delivery import TaskQueue
+from app.delivery import Enqueuer
 
 
 async def get_session() -> AsyncIterator[AsyncSession]:
@@ -19,14 +19,14 @@ async def get_session() -> AsyncIterator[AsyncSession]:
         yield session
 
 
-# By default, FastAPI runs what follows the `yield` after the response: a commit that fails then
-# would go unseen behind a 2xx.
+# By default, FastAPI runs what follows the `yield` after the response: a commit that
+# fails then would go unseen behind a 2xx.
 Session = Annotated[AsyncSession, Depends(get_session, scope="function")]
 
 
-async def get_tasks(session: Session, background_tasks: BackgroundTasks) -> TaskQueue:
+async def get_tasks(session: Session, background_tasks: BackgroundTasks) -> Enqueuer:
     """Return the task queue of this request; `def` would take a thread for it."""
-    return TaskQueue(session, background_tasks)
+    return Enqueuer(session, background_tasks)
 
 
-Tasks = Annotated[TaskQueue, Depends(get_tasks)]
+Tasks = Annotated[Enqueuer, Depends(get_tasks)]

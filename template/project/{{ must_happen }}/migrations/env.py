@@ -7,13 +7,15 @@ from sqlalchemy import Connection, NullPool
 
 import app.delivery.ledger
 import app.models  # noqa: F401 -- imported so that autogenerate sees its tables
-from app.database import Base, create_engine
+from app.database import Base, create_database_engine
 from app.settings import settings
 
 
 def run_offline() -> None:
     """Print the SQL instead of running it."""
-    context.configure(url=settings.database_url, target_metadata=Base.metadata, literal_binds=True)
+    context.configure(
+        url=settings.database_url, target_metadata=Base.metadata, literal_binds=True
+    )
     with context.begin_transaction():
         context.run_migrations()
 
@@ -32,7 +34,7 @@ def run(connection: Connection) -> None:
 
 async def run_online() -> None:
     """Connect and migrate."""
-    engine = create_engine(settings.database_url, poolclass=NullPool)
+    engine = create_database_engine(settings.database_url, poolclass=NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(run)
     await engine.dispose()

@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import BackgroundTasks, Depends
 
-from app.delivery import TaskQueue
+from app.delivery import Enqueuer
 
 
-async def get_tasks(background_tasks: BackgroundTasks) -> TaskQueue:
+async def get_tasks(background_tasks: BackgroundTasks) -> Enqueuer:
     """Return the task queue of this request; `def` would take a thread for it."""
-    return TaskQueue(background_tasks)
+    return Enqueuer(background_tasks)
 
 
-Tasks = Annotated[TaskQueue, Depends(get_tasks)]
+Tasks = Annotated[Enqueuer, Depends(get_tasks)]

@@ -23,7 +23,9 @@ async def visit(request: Request, tasks: Tasks) -> None:
 
 
 @router.post("/signups", status_code=202)
-async def sign_up(signup: Signup, tasks: Tasks, _: Annotated[None, Depends(visit)]) -> Signup:
+async def sign_up(
+    signup: Signup, tasks: Tasks, _: Annotated[None, Depends(visit)]
+) -> Signup:
     """Accept a signup; the welcome and the subscription follow after the response."""
     await tasks.enqueue(send_welcome_email, signup.email)
     await tasks.enqueue(add_to_newsletter, signup.email)

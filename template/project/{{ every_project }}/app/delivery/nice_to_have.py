@@ -1,8 +1,9 @@
 """Run tasks whose loss is only a pity: in this process, after the response, each on its own.
 
-Starlette ends a request's background tasks with the first that raises, sets no bound on their run
-time, and runs `def` tasks in the same threads as `def` routes. Here a failing task does not touch
-its neighbours, every task has a time limit, and `def` tasks have a thread of their own.
+Starlette ends a request's background tasks with the first that raises, sets no bound on
+their run time, and runs `def` tasks in the same threads as `def` routes. Here a failing
+task does not touch its neighbours, every task has a time limit, and `def` tasks have a
+thread of their own.
 """
 
 import asyncio
@@ -27,11 +28,15 @@ logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
-THREADS = 1  # How many `def` tasks of a process run at a time: each slows down its `def` routes.
-OVERDUE = 20  # How many more may run on past their time limit until the next have to wait for them.
+# How many `def` tasks of a process run at a time: each slows down its `def` routes.
+THREADS = 1
+# How many more may run on past their time limit until the next have to wait for them.
+OVERDUE = 20
 
 outcomes = Counter(
-    "nice_to_have_tasks", "Nice-to-have tasks that ended, by name and outcome.", ["name", "outcome"]
+    "nice_to_have_tasks",
+    "Nice-to-have tasks that ended, by name and outcome.",
+    ["name", "outcome"],
 )
 
 _signature = cache(inspect.signature)
@@ -39,8 +44,8 @@ _places: WeakKeyDictionary[
     asyncio.AbstractEventLoop, tuple[asyncio.Semaphore, asyncio.Semaphore]
 ] = WeakKeyDictionary()
 
-# Where the threads without work wait for more. They are kept, because requests wait longer beside
-# a thread that has just been started.
+# Where the threads without work wait for more. They are kept, because requests wait
+# longer beside a thread that has just been started.
 _idle_threads: deque[SimpleQueue[Callable[[], None]]] = deque()
 
 
@@ -73,8 +78,8 @@ def nice_to_have(
 def nice_to_have(function: Any = None, /, **options: Any) -> Any:
     """Declare a task that may be lost; its options are attributes of `NiceToHaveTask`.
 
-    An `async def` task runs on the event loop, a `def` one in a thread. Raises ValueError if an
-    option is out of its range.
+    An `async def` task runs on the event loop, a `def` one in a thread. Raises
+    ValueError if an option is out of its range.
     """
     if function is None:
         return partial(nice_to_have, **options)
@@ -85,7 +90,9 @@ def prepare(task: NiceToHaveTask[P], *args: P.args, **kwargs: P.kwargs) -> Call:
     """Bind a task to its arguments; TypeError if it is not a task or does not take these."""
     if not isinstance(task, NiceToHaveTask):
         what = getattr(task, "__name__", repr(task))
-        raise TypeError(f"{what} is not a task: declare it with @nice_to_have or @must_happen")
+        raise TypeError(
+            f"{what} is not a task: declare it with @nice_to_have or @must_happen"
+        )
     _signature(task.function).bind(*args, **kwargs)
     return task, partial(task.function, *args, **kwargs)
 
@@ -93,7 +100,8 @@ def prepare(task: NiceToHaveTask[P], *args: P.args, **kwargs: P.kwargs) -> Call:
 async def run_calls(calls: list[Call]) -> None:
     """Run calls in order; a failing one is logged and counted and does not stop the next.
 
-    A cancellation (the end of the server's grace period) drops the rest, each logged by name.
+    A cancellation (the end of the server's grace period) drops the rest, each logged by
+    name.
     """
     for position, (task, call) in enumerate(calls):
         try:
@@ -146,7 +154,8 @@ async def _run_in_thread(call: Callable[[], Any]) -> None:
             error = raised
         _idle_threads.append(work_of_thread)
         future.set_result(error)
-        with contextlib.suppress(RuntimeError):  # The loop is closed: the process is ending.
+        # The loop is closed: the process is ending.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(leave)
 
     def leave() -> None:  # Which place, is decided in the event loop only.
@@ -156,7 +165,8 @@ async def _run_in_thread(call: Callable[[], Any]) -> None:
     try:
         error = await asyncio.wrap_future(future)
     except asyncio.CancelledError:
-        # A thread cannot be stopped: past its time limit it runs on, beside the next one.
+        # A thread cannot be stopped: past its time limit it runs on, beside the next
+        # one.
         if not future.done() and not overdue.locked():
             await overdue.acquire()
             place.release()
@@ -175,6 +185,7 @@ def _take_thread() -> SimpleQueue[Callable[[], None]]:
         while True:
             work.get()()
 
-    # As a daemon, unlike AnyIO's threads, it does not hold up a process that shuts down.
+    # As a daemon, unlike AnyIO's threads, it does not hold up a process that shuts
+    # down.
     threading.Thread(target=run, daemon=True).start()
     return work

@@ -46,10 +46,14 @@ async def create_order(
 ) -> Accepted:
     """Record an order and the task that charges it, in one transaction.
 
-    A request that repeats an `Idempotency-Key` is answered like the first and changes nothing, or
-    refused when the first one's task is past its retention.
+    A request that repeats an `Idempotency-Key` is answered like the first and changes
+    nothing, or refused when the first one's task is past its retention.
     """
-    order_id = uuid5(NAMESPACE_URL, f"orders/{idempotency_key}") if idempotency_key else uuid4()
+    order_id = (
+        uuid5(NAMESPACE_URL, f"orders/{idempotency_key}")
+        if idempotency_key
+        else uuid4()
+    )
     charge = await tasks.enqueue(charge_card.using(key=str(order_id)), order_id)
     if charge.created:
         if idempotency_key and await session.get(Order, order_id) is not None:
@@ -70,4 +74,6 @@ async def get_order(order_id: UUID, session: Session) -> OrderOut:
     if order is None:
         raise HTTPException(404, "no such order")
     paid = await session.scalar(select(exists().where(Payment.order_id == order_id)))
-    return OrderOut(id=order.id, email=order.email, amount=order.amount, paid=bool(paid))
+    return OrderOut(
+        id=order.id, email=order.email, amount=order.amount, paid=bool(paid)
+    )

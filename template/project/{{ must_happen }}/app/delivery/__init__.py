@@ -2,7 +2,7 @@
 
 from app.delivery.context import TaskContext
 from app.delivery.definitions import MustHappenTask, must_happen
-from app.delivery.enqueue import TaskQueue
+from app.delivery.enqueue import Enqueuer
 from app.delivery.ledger import Recorded
 from app.delivery.nice_to_have import NiceToHaveTask, nice_to_have
 
@@ -11,7 +11,7 @@ __all__ = [
     "NiceToHaveTask",
     "Recorded",
     "TaskContext",
-    "TaskQueue",
+    "Enqueuer",
     "must_happen",
     "nice_to_have",
 ]

@@ -28,7 +28,8 @@ class TaskContext(ledger.Claim):
     def session(self) -> AsyncSession:
         """A session that commits together with the task's success, or not at all.
 
-        Do not commit it yourself. It belongs to the event loop: a `def` task has no use for it.
+        Do not commit it yourself. It belongs to the event loop: a `def` task has no use
+        for it.
         """
         self.opened_session = self.opened_session or session_factory()
         return self.opened_session
@@ -38,12 +39,17 @@ class TaskContext(ledger.Claim):
     ) -> ledger.Recorded:
         """Record a further task, which exists only if this attempt succeeds.
 
-        Raises TypeError if `task` is not a must-happen task or does not take these arguments.
+        Raises TypeError if `task` is not a must-happen task or does not take these
+        arguments.
         """
         if not hasattr(task, "dump_arguments"):
-            raise TypeError(f"{task!r} is not a must-happen task: declare it with @must_happen")
+            raise TypeError(
+                f"{task!r} is not a must-happen task: declare it with @must_happen"
+            )
         self.has_enqueued = True
-        return await ledger.record(self.session, task, task.dump_arguments(*args, **kwargs))
+        return await ledger.record(
+            self.session, task, task.dump_arguments(*args, **kwargs)
+        )
 
     async def close(self) -> None:
         """Roll back whatever the session has not committed."""

@@ -37,7 +37,9 @@ from app.delivery.ledger import DEFAULT_QUEUE
 
 P = ParamSpec("P")
 
-_JSON = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
+_JSON = ConfigDict(
+    ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings"
+)
 
 _registry: dict[str, "MustHappenTask[Any]"] = {}
 
@@ -86,21 +88,26 @@ class MustHappenTask(Generic[P]):
     def using(self, **options: Unpack[CallOptions]) -> "MustHappenTask[P]":
         """Return the same task with options for one `enqueue`.
 
-        Raises ValueError if an option is out of its range or no task declares the queue.
+        Raises ValueError if an option is out of its range or no task declares the
+        queue.
         """
         if (queue := options.get("queue", self.queue)) not in queues():
-            raise ValueError(f"no task declares the queue {queue!r}; known: {sorted(queues())}")
+            raise ValueError(
+                f"no task declares the queue {queue!r}; known: {sorted(queues())}"
+            )
         return replace(self, **options)
 
     def dump_arguments(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Validate a call's arguments and return them as JSON.
 
-        Raises TypeError if the task does not take these arguments, and pydantic's ValidationError
-        if one is not of its parameter's type.
+        Raises TypeError if the task does not take these arguments, and pydantic's
+        ValidationError if one is not of its parameter's type.
         """
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return self.arguments.dump_json(self.arguments.validate_python(bound.arguments)).decode()
+        return self.arguments.dump_json(
+            self.arguments.validate_python(bound.arguments)
+        ).decode()
 
     def load_arguments(self, recorded: str) -> dict[str, Any]:
         """Return recorded arguments by name, without those that the function no longer takes.
@@ -110,15 +117,21 @@ class MustHappenTask(Generic[P]):
         try:
             return dict(vars(self.arguments.validate_json(recorded)))
         except ValidationError as error:
-            # Whoever knows a task's id sees its error, but only operators see its arguments.
-            problems = (f"{problem['loc']}: {problem['msg']}" for problem in error.errors())
-            raise ValueError(f"the recorded arguments do not fit: {'; '.join(problems)}") from None
+            # Whoever knows a task's id sees its error, but only operators see its
+            # arguments.
+            problems = (
+                f"{problem['loc']}: {problem['msg']}" for problem in error.errors()
+            )
+            raise ValueError(
+                f"the recorded arguments do not fit: {'; '.join(problems)}"
+            ) from None
 
     def dump_result(self, result: object) -> str:
         """Validate what the function returned and return it as JSON."""
         return self.result.dump_json(self.result.validate_python(result)).decode()
 
-    if not TYPE_CHECKING:  # A type checker sees no `__call__` and reports the call itself.
+    # A type checker sees no `__call__` and reports the call itself.
+    if not TYPE_CHECKING:
 
         @property
         def __call__(self) -> NoReturn:
@@ -165,9 +178,10 @@ def must_happen(
 def must_happen(function: Any = None, /, **options: Any) -> Any:
     """Declare a task that is never lost; its options are attributes of `MustHappenTask`.
 
-    An `async def` task runs on the event loop, a `def` one in a thread. It may take a `TaskContext`
-    first; its other parameters and its result are recorded as JSON. Raises TypeError if these
-    cannot be, and ValueError if an option is out of its range or another task has this name.
+    An `async def` task runs on the event loop, a `def` one in a thread. It may take a
+    `TaskContext` first; its other parameters and its result are recorded as JSON.
+    Raises TypeError if these cannot be, and ValueError if an option is out of its range
+    or another task has this name.
     """
     return partial(_declare, **options) if function is None else _declare(function)
 
@@ -180,7 +194,9 @@ def must_happen_tasks() -> Mapping[str, MustHappenTask[Any]]:
 
 def queues() -> frozenset[str]:
     """Return the names of the queues that tasks declare, and the default one's."""
-    return frozenset({DEFAULT_QUEUE, *(task.queue for task in must_happen_tasks().values())})
+    return frozenset(
+        {DEFAULT_QUEUE, *(task.queue for task in must_happen_tasks().values())}
+    )
 
 
 @cache
@@ -198,13 +214,20 @@ def _declare(function: Callable[..., object], **options: Any) -> MustHappenTask[
     fields: list[tuple[str, Any, Any]] = []
     for parameter in parameters:
         where = f"{function.__name__}: {parameter.name}"
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+        if parameter.kind not in (
+            parameter.POSITIONAL_OR_KEYWORD,
+            parameter.KEYWORD_ONLY,
+        ):
             raise TypeError(f"{where} cannot be recorded; name each parameter")
         if parameter.name not in hints:
             raise TypeError(f"{where} needs a type, to be recorded as JSON")
         _adapt(hints[parameter.name], where)
-        fields.append((parameter.name, hints[parameter.name], _field(parameter.default)))
-    arguments = make_dataclass("Arguments", fields, namespace={"__pydantic_config__": _JSON})
+        fields.append(
+            (parameter.name, hints[parameter.name], _field(parameter.default))
+        )
+    arguments = make_dataclass(
+        "Arguments", fields, namespace={"__pydantic_config__": _JSON}
+    )
     task: MustHappenTask[Any] = MustHappenTask(
         function=function,
         name=function.__name__,

@@ -1,7 +1,7 @@
 """Run tasks inside the API process when no broker is configured, with the same promise.
 
-The ledger itself is the queue: as many due tasks as can run are taken from it, so that nothing
-waits in memory.
+The ledger itself is the queue: as many due tasks as can run are taken from it, so that
+nothing waits in memory.
 """
 
 import asyncio

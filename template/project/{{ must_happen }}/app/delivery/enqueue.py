@@ -14,10 +14,11 @@ if TYPE_CHECKING:  # A worker imports this module and has no use for FastAPI.
 P = ParamSpec("P")
 
 
-class TaskQueue:
+class Enqueuer:
     """Enqueues must-happen tasks in a session's transaction, and nice-to-have ones in a request's.
 
-    A script gives only the session; its tasks start within a second or so of its commit.
+    A script gives only the session; its tasks start within a second or so of its
+    commit.
     """
 
     def __init__(
@@ -33,21 +34,28 @@ class TaskQueue:
     ) -> ledger.Recorded: ...
 
     @overload
-    async def enqueue(self, task: NiceToHaveTask[P], *args: P.args, **kwargs: P.kwargs) -> None: ...
+    async def enqueue(
+        self, task: NiceToHaveTask[P], *args: P.args, **kwargs: P.kwargs
+    ) -> None: ...
 
-    async def enqueue(self, task: Any, *args: Any, **kwargs: Any) -> ledger.Recorded | None:
+    async def enqueue(
+        self, task: Any, *args: Any, **kwargs: Any
+    ) -> ledger.Recorded | None:
         """Record a must-happen task if and only if the session's transaction commits.
 
-        A nice-to-have task runs after the response, and is lost if the process dies before; outside
-        a request it is a RuntimeError. Raises TypeError if `task` is not a task or does not take
-        these arguments, and pydantic's ValidationError if one is of a wrong type.
+        A nice-to-have task runs after the response, and is lost if the process dies
+        before; outside a request it is a RuntimeError. Raises TypeError if `task` is
+        not a task or does not take these arguments, and pydantic's ValidationError if
+        one is of a wrong type.
         """
         if isinstance(task, MustHappenTask):
             arguments = task.dump_arguments(*args, **kwargs)
             return await ledger.record(self._session, task, arguments)
         call = prepare(task, *args, **kwargs)
         if self._background_tasks is None:
-            raise RuntimeError(f"{task.name} is nice to have and runs after a response only")
+            raise RuntimeError(
+                f"{task.name} is nice to have and runs after a response only"
+            )
         if not self._calls:
             self._background_tasks.add_task(run_calls, self._calls)
         self._calls.append(call)

@@ -1,9 +1,9 @@
 """Remember every must-happen task from its enqueue to its end, which no broker does.
 
-One column drives time: `wake_at`, the moment at which the relay acts on a task if nothing has
-happened to it by then. Every statement is conditional on the state it expects to find, and every
-write of an attempt names that attempt, so that messages may repeat and workers may come back from
-the dead without harm.
+One column drives time: `wake_at`, the moment at which the relay acts on a task if
+nothing has happened to it by then. Every statement is conditional on the state it
+expects to find, and every write of an attempt names that attempt, so that messages may
+repeat and workers may come back from the dead without harm.
 """
 
 from collections.abc import Callable, Iterable
@@ -53,7 +53,8 @@ class Message(NamedTuple):
     id: UUID
     name: str
     queue: str
-    priority: int  # 0 to 9; a higher one runs sooner, where the broker can order its messages.
+    # 0 to 9; a higher one runs sooner, where the broker can order its messages.
+    priority: int
 
 
 class Recorded(NamedTuple):
@@ -80,20 +81,29 @@ class Timestamp(sa.TypeDecorator[datetime]):
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
         """Convert to UTC."""
         return value and value.astimezone(UTC)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
         """Give back the time zone."""
         return value and value.replace(tzinfo=value.tzinfo or UTC)
 
 
-def from_now(seconds: float | sa.BindParameter[float] = 0) -> sa.ColumnElement[datetime]:
+def from_now(
+    seconds: float | sa.BindParameter[float] = 0,
+) -> sa.ColumnElement[datetime]:
     """The moment so many seconds from now by the database's clock: the clocks of hosts differ."""
     if IS_SQLITE:
-        return func.strftime("%Y-%m-%d %H:%M:%f000", "now", func.printf("%f seconds", seconds))
-    # Unlike clock_timestamp() it is the same for a whole statement, so that an index serves it.
+        return func.strftime(
+            "%Y-%m-%d %H:%M:%f000", "now", func.printf("%f seconds", seconds)
+        )
+    # Unlike clock_timestamp() it is the same for a whole statement, so that an index
+    # serves it.
     return func.statement_timestamp() + _SECOND * seconds
 
 
@@ -119,7 +129,9 @@ tasks = sa.Table(
     sa.Column("finished_at", Timestamp()),
     sa.Column("published_at", Timestamp()),
     sa.Column("wake_at", Timestamp()),
-    sa.CheckConstraint("(wake_at IS NULL) = (finished_at IS NOT NULL)", "wakes_until_finished"),
+    sa.CheckConstraint(
+        "(wake_at IS NULL) = (finished_at IS NOT NULL)", "wakes_until_finished"
+    ),
 )
 t = tasks.c
 wakes = t.wake_at.is_not(None)
@@ -134,7 +146,9 @@ for _name, _columns, _where in (
     ("uq_tasks_name_key", [t.name, t.key], _has_key),
 ):
     _unique = _name.startswith("uq")
-    sa.Index(_name, *_columns, unique=_unique, postgresql_where=_where, sqlite_where=_where)
+    sa.Index(
+        _name, *_columns, unique=_unique, postgresql_where=_where, sqlite_where=_where
+    )
 
 
 _id = t.id == bindparam("task_id")
@@ -149,13 +163,19 @@ _insert = (sqlite.insert(tasks) if IS_SQLITE else postgresql.insert(tasks)).valu
     created_at=from_now(),
     wake_at=func.coalesce(bindparam("at", type_=t.wake_at.type), from_now(_delay)),
 )
-_insert = _insert.on_conflict_do_nothing(index_elements=[t.name, t.key], index_where=_has_key)
+_insert = _insert.on_conflict_do_nothing(
+    index_elements=[t.name, t.key], index_where=_has_key
+)
 RECORD = _insert.returning(t.id)
 
 
-async def record(session: AsyncSession, task: "MustHappenTask[Any]", arguments: str) -> Recorded:
+async def record(
+    session: AsyncSession, task: "MustHappenTask[Any]", arguments: str
+) -> Recorded:
     """Insert a task into the session's own transaction: it exists only if that commits."""
-    values = {name: getattr(task, name) for name in ("name", "queue", "priority", "key", "at")}
+    values = {
+        name: getattr(task, name) for name in ("name", "queue", "priority", "key", "at")
+    }
     values |= {"id": uuid7(), "arguments": arguments, "max_attempts": task.max_attempts}
     values["delay"] = task.delay.total_seconds()
     if task_id := await session.scalar(RECORD, values):
@@ -173,7 +193,9 @@ def _announce(session: Session) -> None:
 
 _may_start = t.published_at.is_not(None) | (t.wake_at <= from_now())
 _start = sa.update(tasks).where(_id, t.status == Status.QUEUED, _may_start)
-_start = _start.values(status=Status.RUNNING, attempts=t.attempts + 1, started_at=from_now())
+_start = _start.values(
+    status=Status.RUNNING, attempts=t.attempts + 1, started_at=from_now()
+)
 _claimed = (t.id, t.name, t.arguments, t.attempts, t.max_attempts)
 START = TaskStatement(_start.values(wake_at=_lease_end).returning(*_claimed))
 
@@ -185,14 +207,21 @@ def _fenced(**values: Any) -> TaskStatement:
 
 
 RENEW = _fenced(wake_at=_lease_end)
-SUCCEED = _fenced(status=Status.SUCCEEDED, result=bindparam("outcome"), error=None, **_ended)
+SUCCEED = _fenced(
+    status=Status.SUCCEEDED, result=bindparam("outcome"), error=None, **_ended
+)
 FAIL = _fenced(status=Status.FAILED, error=_message, published_at=None, **_ended)
-RETRY = _fenced(status=Status.QUEUED, error=_message, published_at=None, wake_at=from_now(_delay))
+RETRY = _fenced(
+    status=Status.QUEUED, error=_message, published_at=None, wake_at=from_now(_delay)
+)
 
-# A worker that freezes before its commit would keep the row locked, and its task, for as long.
+# A worker that freezes before its commit would keep the row locked, and its task, for
+# as long.
 _lease = f"{settings.lease_seconds * 1000:.0f}"
 _idle_limit = func.set_config("idle_in_transaction_session_timeout", _lease, sa.true())
-_succeed_in_session = SUCCEED.statement if IS_SQLITE else SUCCEED.statement.returning(_idle_limit)
+_succeed_in_session = (
+    SUCCEED.statement if IS_SQLITE else SUCCEED.statement.returning(_idle_limit)
+)
 
 
 async def claim(task_id: UUID) -> Claim | None:
@@ -227,7 +256,8 @@ async def fail(claim: Claim, error: str, retry_delay: float) -> Status | None:
 
     The next attempt, if one is left, starts after `retry_delay` seconds.
     """
-    # PostgreSQL's text holds neither NUL nor lone surrogates, which an exception's message may.
+    # PostgreSQL's text holds neither NUL nor lone surrogates, which an exception's
+    # message may.
     text = error.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
     mark = {"attempt": claim.attempt, "message": text[:MAX_ERROR_CHARACTERS]}
     if claim.attempt >= claim.max_attempts:
@@ -244,8 +274,11 @@ def _locked(*found: sa.Select[tuple[UUID]]) -> sa.ColumnElement[bool]:
 
     Those found by an earlier query come before those of a later one.
     """
-    # By their ids alone: PostgreSQL might read all due tasks for each one if asked for these again.
-    locked = [each.limit(_limit).with_for_update(skip_locked=True).cte() for each in found]
+    # By their ids alone: PostgreSQL might read all due tasks for each one if asked for
+    # these again.
+    locked = [
+        each.limit(_limit).with_for_update(skip_locked=True).cte() for each in found
+    ]
     return t.id.in_(sa.union_all(*(select(each.c.id) for each in locked)).limit(_limit))
 
 
@@ -274,13 +307,15 @@ CLAIM = _take.values(
 async def take_due(limit: int, seconds: float) -> list[Message]:
     """Take tasks whose moment has come, to publish them, the most urgent first.
 
-    Those whose worker let its lease end do not wait behind a backlog; one that used up its attempts
-    so ends as failed and is not returned. Two relays never take the same task at a time; what
-    nobody claims within so many seconds is due again.
+    Those whose worker let its lease end do not wait behind a backlog; one that used up
+    its attempts so ends as failed and is not returned. Two relays never take the same
+    task at a time; what nobody claims within so many seconds is due again.
     """
     messages = [
         # What was interrupted is late already.
-        Message(row.id, row.name, row.queue, 9 if row.error == INTERRUPTED else row.priority)
+        Message(
+            row.id, row.name, row.queue, 9 if row.error == INTERRUPTED else row.priority
+        )
         for row in await query(TAKE, limit=limit, delay=seconds)
         if row.status == Status.QUEUED
     ]
@@ -296,7 +331,8 @@ async def claim_due(limit: int) -> list[Claim]:
 async def give_back(ids: Iterable[UUID]) -> None:
     """Make tasks due again that were taken and could not be published."""
     taken = select(t.id).where(t.id.in_(list(ids)), _is_published)
-    # In the order in which claims lock them, so that neither waits for the other for ever.
+    # In the order in which claims lock them, so that neither waits for the other for
+    # ever.
     taken = taken.order_by(t.id).with_for_update()
     statement = sa.update(tasks).where(t.id.in_(taken)).returning(t.id)
     await query(statement.values(published_at=None, wake_at=from_now()))
@@ -311,8 +347,8 @@ async def count_published() -> dict[str, int]:
 async def presume_lost(queue: str, count: int) -> int:
     """Let the relay publish again the `count` tasks of a queue that were published first.
 
-    Only those published at least a lease ago are taken: later ones may still be on their way.
-    Returns how many there were.
+    Only those published at least a lease ago are taken: later ones may still be on
+    their way. Returns how many there were.
     """
     is_old = t.published_at <= from_now(-settings.lease_seconds)
     oldest = select(t.id).where(_is_published, t.queue == queue, is_old)
@@ -330,12 +366,17 @@ async def cancel(task_id: UUID) -> bool:
 async def replay(task_id: UUID, attempts: int) -> bool:
     """Queue a failed or cancelled task again, with so many further attempts.
 
-    Attempts are counted on, not from one, since their number is what fences an earlier attempt.
+    Attempts are counted on, not from one, since their number is what fences an earlier
+    attempt.
     """
     may_replay = t.status.in_([Status.FAILED, Status.CANCELLED])
     statement = sa.update(tasks).where(t.id == task_id, may_replay).returning(t.id)
-    statement = statement.values(status=Status.QUEUED, max_attempts=t.attempts + attempts)
-    statement = statement.values(finished_at=None, published_at=None, wake_at=from_now())
+    statement = statement.values(
+        status=Status.QUEUED, max_attempts=t.attempts + attempts
+    )
+    statement = statement.values(
+        finished_at=None, published_at=None, wake_at=from_now()
+    )
     return bool(await query(statement))
 
 
@@ -343,4 +384,6 @@ async def prune(limit: int) -> int:
     """Delete so many succeeded and cancelled tasks past the retention time; return how many."""
     is_old = t.finished_at <= from_now(-settings.retention_days * 86_400)
     old = select(t.id).where(is_old, t.status != Status.FAILED).order_by(t.finished_at)
-    return len(await query(sa.delete(tasks).where(_locked(old)).returning(t.id), limit=limit))
+    return len(
+        await query(sa.delete(tasks).where(_locked(old)).returning(t.id), limit=limit)
+    )

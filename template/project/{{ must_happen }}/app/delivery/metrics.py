@@ -10,8 +10,12 @@ from app.delivery.statements import query
 
 LABELS = ["name", "status"]
 count = Gauge("must_happen_tasks", "Tasks that have not ended.", LABELS)
-age = Gauge("must_happen_oldest_task_seconds", "Age of the oldest that has not ended.", LABELS)
-failed = Gauge("must_happen_failed_tasks", "Dead letters: failed tasks that may be replayed.")
+age = Gauge(
+    "must_happen_oldest_task_seconds", "Age of the oldest that has not ended.", LABELS
+)
+failed = Gauge(
+    "must_happen_failed_tasks", "Dead letters: failed tasks that may be replayed."
+)
 
 
 async def observe_ledger() -> None:
@@ -20,7 +24,11 @@ async def observe_ledger() -> None:
     failed.set(failures)
     count.clear()
     age.clear()
-    unfinished = select(t.name, t.status, func.count(), func.min(t.created_at)).where(wakes)
-    for name, status, tasks, oldest in await query(unfinished.group_by(t.name, t.status)):
+    unfinished = select(t.name, t.status, func.count(), func.min(t.created_at)).where(
+        wakes
+    )
+    for name, status, tasks, oldest in await query(
+        unfinished.group_by(t.name, t.status)
+    ):
         count.labels(name, status).set(tasks)
         age.labels(name, status).set(time.time() - oldest.timestamp())

@@ -2,10 +2,10 @@
 
     python -m app.delivery.relay
 
-Nothing else publishes, so that no request and no task waits for the broker. A relay looks every
-second, and at once when PostgreSQL says that something was enqueued. Any number may run. A backlog
-that waits in a healthy broker is not published again: only as many messages as the broker is short
-of, by its own count, are presumed lost.
+Nothing else publishes, so that no request and no task waits for the broker. A relay
+looks every second, and at once when PostgreSQL says that something was enqueued. Any
+number may run. A backlog that waits in a healthy broker is not published again: only as
+many messages as the broker is short of, by its own count, are presumed lost.
 """
 
 import asyncio
@@ -26,11 +26,13 @@ from app.settings import LOG_FORMAT, settings
 logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 1
-PAUSE_SECONDS = 0.05  # Between two notifications of a process; meanwhile, requests are gathered.
+# Between two notifications of a process; meanwhile, requests are gathered.
+PAUSE_SECONDS = 0.05
 CHANNEL = "tasks_due"
 PRUNE_BATCH = 5000
 
-BATCH = 100  # Messages published at a time: few enough for a slow broker to make headway.
+# Messages published at a time: few enough for a slow broker to make headway.
+BATCH = 100
 PUBLISHED_SECONDS = 3600  # Then a message is presumed lost, even if no count shows it.
 
 
@@ -39,11 +41,15 @@ async def publish_due() -> bool:
 
     Raises whatever the engine's client raises when the broker does not confirm in time.
     """
-    from app.delivery import engine  # Not at the top: the engine's worker imports this module.
+    # Not at the top: the engine's worker imports this module.
+    from app.delivery import engine
 
     due = await ledger.take_due(BATCH, PUBLISHED_SECONDS)
-    known = queues()  # A row may name a queue that only another release of the code declares.
-    due = [m if m.queue in known else m._replace(queue=ledger.DEFAULT_QUEUE) for m in due]
+    # A row may name a queue that only another release of the code declares.
+    known = queues()
+    due = [
+        m if m.queue in known else m._replace(queue=ledger.DEFAULT_QUEUE) for m in due
+    ]
     try:
         if due:
             await engine.publish(due)
@@ -87,7 +93,9 @@ async def find_lost() -> None:
             continue
         missing = waiting - await engine.depth(queue)
         if missing > 0 and (lost := await ledger.presume_lost(queue, missing)):
-            logger.warning("publishing %d tasks again, queue %s has lost them", lost, queue)
+            logger.warning(
+                "publishing %d tasks again, queue %s has lost them", lost, queue
+            )
 
 
 async def run() -> None:
@@ -126,6 +134,8 @@ async def main() -> None:
 
 if __name__ == "__main__":
     if settings.broker_url is None:
-        raise SystemExit("BROKER_URL is not set: the API runs its tasks itself, without a relay")
+        raise SystemExit(
+            "BROKER_URL is not set: the API runs its tasks itself, without a relay"
+        )
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     asyncio.run(main())

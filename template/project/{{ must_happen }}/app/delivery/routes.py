@@ -18,7 +18,9 @@ from app.settings import settings
 
 DEFAULT_ATTEMPTS = 5  # What a replay grants a task that this release does not know.
 
-Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+Credentials = Annotated[
+    HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
+]
 
 
 def require_operator(credentials: Credentials) -> None:
@@ -95,7 +97,9 @@ async def list_tasks(
         statement = statement.where(t.id < after)
     rows = await query(statement)
     page = [TaskDetails.model_validate(row) for row in rows]
-    return TaskPage(tasks=page[:limit], next=page[limit - 1].id if len(page) > limit else None)
+    return TaskPage(
+        tasks=page[:limit], next=page[limit - 1].id if len(page) > limit else None
+    )
 
 
 @router.post("/{task_id}/cancel", dependencies=for_operators)
@@ -112,6 +116,8 @@ async def replay_task(task_id: UUID) -> TaskState:
     """Queue a failed or cancelled task again."""
     task = await get_task(task_id)
     known = must_happen_tasks().get(task.name)
-    if not await ledger.replay(task_id, known.max_attempts if known else DEFAULT_ATTEMPTS):
+    if not await ledger.replay(
+        task_id, known.max_attempts if known else DEFAULT_ATTEMPTS
+    ):
         raise HTTPException(409, f"a task that is {task.status} cannot be replayed")
     return await get_task(task_id)

@@ -1,7 +1,8 @@
 """Send the ledger's statements to the database, those of concurrent tasks together.
 
-What every task needs is compiled once and shares a round trip and a commit with its neighbours. On
-PostgreSQL it goes straight to the driver: SQLAlchemy would take more time than the database.
+What every task needs is compiled once and shares a round trip and a commit with its
+neighbours. On PostgreSQL it goes straight to the driver: SQLAlchemy would take more
+time than the database.
 """
 
 import asyncio
@@ -13,17 +14,18 @@ from weakref import WeakKeyDictionary
 import asyncpg
 import sqlalchemy as sa
 
-from app.database import connect, engine
+from app.database import connect, database_engine
 
-TIMEOUT = 10.0  # seconds until an unanswered statement fails and another connection is opened
-IS_SQLITE = engine.dialect.name == "sqlite"
+# Seconds until an unanswered statement fails and another connection is opened.
+TIMEOUT = 10.0
+IS_SQLITE = database_engine.dialect.name == "sqlite"
 
 Row = sa.Row[*tuple[Any, ...]]
 
 
 async def query(statement: sa.Executable, **parameters: object) -> Sequence[Row]:
     """Run one statement in a transaction of its own and return its rows."""
-    async with engine.connect() as connection:
+    async with database_engine.connect() as connection:
         if not IS_SQLITE:  # One round trip for a statement, not three.
             await connection.execution_options(isolation_level="AUTOCOMMIT")
         async with connection.begin():
@@ -38,7 +40,7 @@ class TaskStatement:
 
     def __init__(self, statement: sa.UpdateBase) -> None:
         self.statement = statement
-        compiled: Any = statement.compile(dialect=engine.dialect)
+        compiled: Any = statement.compile(dialect=database_engine.dialect)
         self.sql = str(compiled)
         self.defaults = {name: compiled.params[name] for name in compiled.positiontup}
 
@@ -59,7 +61,9 @@ class _Sender:
     """Sends what has come to wait while it was sending, over one connection of an event loop."""
 
     def __init__(self) -> None:
-        self.waiting: list[tuple[TaskStatement, dict[str, Any], asyncio.Future[Any]]] = []
+        self.waiting: list[
+            tuple[TaskStatement, dict[str, Any], asyncio.Future[Any]]
+        ] = []
         self.sending: asyncio.Task[None] | None = None
         self._connection: asyncpg.Connection | None = None
 
@@ -71,9 +75,14 @@ class _Sender:
             for statement in {call[0]: None for call in calls}:
                 batch = [call[1:] for call in calls if call[0] is statement]
                 try:
-                    rows = await self._send(statement, [parameters for parameters, _ in batch])
+                    rows = await self._send(
+                        statement, [parameters for parameters, _ in batch]
+                    )
                     found = {row[0]: row for row in rows}
-                    answers = [found.pop(parameters["task_id"], None) for parameters, _ in batch]
+                    answers = [
+                        found.pop(parameters["task_id"], None)
+                        for parameters, _ in batch
+                    ]
                 except BaseException as error:
                     for _, row in batch:
                         if not row.done():
@@ -84,10 +93,15 @@ class _Sender:
                             row.set_result(answer)
         self.sending = None
 
-    async def _send(self, statement: TaskStatement, batch: list[dict[str, Any]]) -> Sequence[Any]:
+    async def _send(
+        self, statement: TaskStatement, batch: list[dict[str, Any]]
+    ) -> Sequence[Any]:
         if IS_SQLITE:
-            async with engine.begin() as transaction:
-                results = [await transaction.execute(statement.statement, each) for each in batch]
+            async with database_engine.begin() as transaction:
+                results = [
+                    await transaction.execute(statement.statement, each)
+                    for each in batch
+                ]
                 return [row for result in results for row in result]
         if self._connection is None or self._connection.is_closed():
             self._connection = await connect()

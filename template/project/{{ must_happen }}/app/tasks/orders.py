@@ -24,7 +24,9 @@ async def charge_card(task: TaskContext, order_id: UUID) -> UUID:
 async def send_receipt(task: TaskContext, order_id: UUID, email: str) -> None:
     """Send the receipt of an order.
 
-    An effect elsewhere may be tried more than once. A mail provider or payment API that is given
-    the task's id as its idempotency key does it once; put its call here.
+    An effect elsewhere may be tried more than once. A mail provider or payment API that
+    is given the task's id as its idempotency key does it once; put its call here.
     """
-    logger.info("receipt of order %s to %s, idempotency key %s", order_id, email, task.id)
+    logger.info(
+        "receipt of order %s to %s, idempotency key %s", order_id, email, task.id
+    )

@@ -36,13 +36,17 @@ def upgrade() -> None:
             name="ck_tasks_wakes_until_finished",
         ),
     )
-    _create_index("ix_tasks_status_wake_at", ["status", "wake_at"], "wake_at IS NOT NULL")
+    _create_index(
+        "ix_tasks_status_wake_at", ["status", "wake_at"], "wake_at IS NOT NULL"
+    )
     _create_index("ix_tasks_finished_at", ["finished_at"], "finished_at IS NOT NULL")
     _create_index("ix_tasks_failed", ["id"], "status = 'failed'")
     _create_index("uq_tasks_name_key", ["name", "key"], "key IS NOT NULL", unique=True)
 
 
-def _create_index(name: str, columns: list[str], where: str, *, unique: bool = False) -> None:
+def _create_index(
+    name: str, columns: list[str], where: str, *, unique: bool = False
+) -> None:
     condition = sa.text(where)
     op.create_index(
         name,

@@ -27,7 +27,9 @@ def upgrade() -> None:
         sa.Column("amount", sa.Numeric(12, 2), nullable=False),
         sa.Column("created_at", moment, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_payments"),
-        sa.ForeignKeyConstraint(["order_id"], ["orders.id"], name="fk_payments_order_id_orders"),
+        sa.ForeignKeyConstraint(
+            ["order_id"], ["orders.id"], name="fk_payments_order_id_orders"
+        ),
     )
     op.create_index("ix_payments_order_id", "payments", ["order_id"])
 

@@ -9,14 +9,16 @@ from app.delivery.nice_to_have import Call, NiceToHaveTask, prepare, run_calls
 P = ParamSpec("P")
 
 
-class TaskQueue:
+class Enqueuer:
     """The tasks of one request; they run after its response, in the order they were enqueued."""
 
     def __init__(self, background_tasks: BackgroundTasks) -> None:
         self._background_tasks = background_tasks
         self._calls: list[Call] = []
 
-    async def enqueue(self, task: NiceToHaveTask[P], *args: P.args, **kwargs: P.kwargs) -> None:
+    async def enqueue(
+        self, task: NiceToHaveTask[P], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
         """Enqueue a task; it is lost if the process dies before it ran.
 
         Raises TypeError if `task` is not a task or does not take these arguments.

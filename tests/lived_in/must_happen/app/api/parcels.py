@@ -46,4 +46,6 @@ async def totals(session: Session) -> Totals:
     accepted = await session.scalar(select(func.count()).select_from(Parcel))
     delivered = await session.scalar(select(func.count(distinct(Delivery.parcel))))
     deliveries = await session.scalar(select(func.count()).select_from(Delivery))
-    return Totals(accepted=accepted or 0, delivered=delivered or 0, deliveries=deliveries or 0)
+    return Totals(
+        accepted=accepted or 0, delivered=delivered or 0, deliveries=deliveries or 0
+    )

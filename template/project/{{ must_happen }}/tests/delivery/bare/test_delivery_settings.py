@@ -1,0 +1,70 @@
+"""A wrong setting of where data and tasks go stops the start, too, with one line that names it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.settings import read_settings
+from tests.delivery.bare.processes import run
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LEASE_SECONDS", "soon"),
+        ("LEASE_SECONDS", "0.5"),
+        ("LEASE_SECONDS", "nan"),
+        ("LEASE_SECONDS", "inf"),
+        ("RETENTION_DAYS", "0"),
+        ("DATABASE_URL", "mysql://user:hunter2@host/name"),
+        ("DATABASE_URL", "postgresql://user:hunter2@host:port/name"),
+        ("DATABASE_URL", "app.db"),
+        ("BROKER_URL", "https://user:hunter2@host"),
+    ],
+)
+def test_wrong_setting_is_named_but_not_shown(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=rf"\Awrong setting: {name}: .+\Z") as stopped:
+        read_settings()
+    assert "hunter2" not in str(stopped.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
+def test_every_spelling_of_postgresql_is_accepted(
+    scheme: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", f"{scheme}://user@host/name")
+    assert read_settings().database_url == "postgresql+asyncpg://user@host/name"
+
+
+def test_empty_settings_are_as_if_unset(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("BROKER_URL", "OPERATOR_TOKEN", "LEASE_SECONDS"):
+        monkeypatch.setenv(name, "")
+    settings = read_settings()
+    assert (settings.broker_url, settings.operator_token) == (None, None)
+    assert settings.lease_seconds == 30
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "BROKER_URL is not set"),
+        ({"DATABASE_URL": "mysql://host"}, "wrong setting: DATABASE_URL: "),
+    ],
+    ids=["no broker", "wrong database"],
+)
+def test_relay_stops_with_one_line(
+    settings: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    done = run(sys.executable, "-m", "app.delivery.relay", folder=tmp_path, **settings)
+    assert done.returncode != 0
+    [line] = done.stderr.splitlines()
+    assert line.startswith(expected)

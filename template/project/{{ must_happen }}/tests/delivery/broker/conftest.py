@@ -1,0 +1,117 @@
+"""One set of real servers and processes for the broker tier, mended after each test."""
+
+import secrets
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.delivery.support.broker import start_broker
+from tests.delivery.support.database import Database, sibling
+from tests.delivery.support.project import PROBE_TABLES, Project
+from tests.delivery.support.reaper import Reaper
+from tests.delivery.support.servers import Server, start_postgresql
+from tests.delivery.support.service import Service
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the processes logged when a test fails."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+        service = getattr(item, "funcargs", {}).get("service")
+        if isinstance(service, Service):
+            report.sections += service.log_tails()
+    return report
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Path:
+    """A folder for all data and logs of this run; the reaper removes it."""
+    folder = Path(tempfile.mkdtemp(prefix="broker-tests-"))
+    folder.chmod(0o711)  # the user who runs PostgreSQL passes through
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reaper(scratch: Path) -> Iterator[Reaper]:
+    """Kills at the end of this run what the run has started."""
+    reaper = Reaper(scratch)
+    yield reaper
+    reaper.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql(scratch: Path, reaper: Reaper) -> Iterator[Server]:
+    """A PostgreSQL server."""
+    server = start_postgresql(scratch, reaper)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def broker(scratch: Path, reaper: Reaper) -> Iterator[Server]:
+    """The broker."""
+    server = start_broker(scratch, reaper)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def project(scratch: Path) -> Project:
+    """A copy of this project with the probes in it."""
+    return Project(scratch / "project")
+
+
+@pytest.fixture(scope="session")
+def database(postgresql: Server, project: Project) -> Iterator[Database]:
+    """A database of this run's own, migrated as in production."""
+    name = f"tests_{secrets.token_hex(6)}"
+    server = Database(postgresql.url)
+    server.run(f"CREATE DATABASE {name}")
+    database = Database(sibling(postgresql.url, name))
+    project.run(
+        "-m", "alembic", "upgrade", "heads", environment={"DATABASE_URL": database.url}
+    )
+    database.run(*PROBE_TABLES)
+    yield database
+    database.close()
+    server.run(f"DROP DATABASE {name} WITH (FORCE)")
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def running_service(
+    project: Project,
+    database: Database,
+    postgresql: Server,
+    broker: Server,
+    reaper: Reaper,
+) -> Iterator[Service]:
+    """API, worker and relay, started from the Procfile."""
+    service = Service(project, database, postgresql, broker, reaper)
+    try:
+        service.wait_until_ready()
+    except AssertionError as error:
+        raise RuntimeError("\n".join(map("\n".join, service.log_tails()))) from error
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def service(
+    running_service: Service, request: pytest.FixtureRequest
+) -> Iterator[Service]:
+    """The running service; whatever the test does to it is mended afterwards."""
+    running_service.begin_test()
+    yield running_service
+    if request.node.stash.get(FAILED, False):
+        running_service.restart()
+    else:
+        running_service.mend()

@@ -1,0 +1,33 @@
+"""Processes of different releases side by side, in whichever order they are deployed."""
+
+from tests.delivery.bare.waiting import eventually
+from tests.delivery.support.service import Service
+
+NEW_MODULE = """
+from app.delivery import TaskContext, must_happen
+from app.tasks.probes import probe_effect
+
+@must_happen
+async def probe_of_the_next_release(task: TaskContext) -> None:
+    await probe_effect(task)
+"""
+
+
+def test_task_waits_for_a_worker_that_knows_it(service: Service) -> None:
+    task = service.enqueue("probe", options={"delay": "PT1S"})
+    service.database.run("UPDATE tasks SET name = 'probe_of_the_next_release'")
+    eventually(
+        lambda: "probe_of_the_next_release" in (service.task(task)["error"] or ""),
+        within=20,
+        what="a worker that does not know the task gives it back",
+    )
+    assert service.task(task)["status"] == "queued"
+    neighbour = service.enqueue("probe")
+    service.wait_for(neighbour)
+
+    service.project.add_task_module("next_release", NEW_MODULE)
+    service.worker.kill()
+    # No back-off.
+    service.database.run("UPDATE tasks SET wake_at = now() WHERE status = 'queued'")
+    service.wait_for(task, within=30)
+    assert service.effects([task, neighbour]) == {task: 1, neighbour: 1}
