@@ -16,6 +16,7 @@ from app.settings import settings
 
 # The wait for a connection, a free place in the pool or a lock of SQLite.
 CONNECT_SECONDS = 5
+IS_SQLITE = settings.database_url.startswith("sqlite")
 
 
 class Base(DeclarativeBase):
@@ -97,9 +98,7 @@ def _end_transaction(connection: Any, _: object, state: PoolResetState) -> None:
 
 # SQLite runs one transaction at a time: here the next one waits its turn, there it
 # would poll.
-_pool_size, _max_overflow = (
-    (1, 0) if settings.database_url.startswith("sqlite") else (10, 20)
-)
+_pool_size, _max_overflow = (1, 0) if IS_SQLITE else (10, 20)
 database_engine = create_database_engine(
     settings.database_url,
     pool_size=_pool_size,

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
 
-from app.delivery import ledger, relay
+from app.delivery import ledger, notifications
 from app.delivery.context import TaskContext
 from app.delivery.definitions import must_happen_tasks
 from app.settings import settings
@@ -64,7 +64,7 @@ async def run_attempt(claim: ledger.Claim) -> None:
                 return
         succeeded = await _record_end(context, attempt)
         if succeeded and context.has_enqueued and settings.broker_url is not None:
-            await relay.notify()
+            await notifications.notify()
     except asyncio.CancelledError:
         attempt.cancel()
         await asyncio.shield(_give_back(context, attempt))

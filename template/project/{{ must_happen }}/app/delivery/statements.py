@@ -14,11 +14,10 @@ from weakref import WeakKeyDictionary
 import asyncpg
 import sqlalchemy as sa
 
-from app.database import connect, database_engine
+from app.database import IS_SQLITE, connect, database_engine
 
 # Seconds until an unanswered statement fails and another connection is opened.
 TIMEOUT = 10.0
-IS_SQLITE = database_engine.dialect.name == "sqlite"
 
 Row = sa.Row[*tuple[Any, ...]]
 
