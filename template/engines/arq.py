@@ -74,7 +74,7 @@ async def _run(ctx: dict[Any, Any], *task_ids: Any, **_: Any) -> None:
 async def _consume(
     new_worker: Callable[[], Worker], jobs: set[asyncio.Task[Any]]
 ) -> None:
-    """Run the jobs of a queue until cancelled; note those that outlive an ARQ worker."""
+    """Run a queue's jobs until cancelled, and note those that outlive an ARQ worker."""
     # An id at which ARQ's worker ends; it also ends when Redis does.
     not_text = b""
 
@@ -157,12 +157,12 @@ async def _send(messages: Sequence[Message]) -> None:
 
     async with connection.pipeline(transaction=True) as pipe:
         for message in messages:
-            key = str(message.id)
-            job = {"f": message.name, "a": [key], "k": {}, "t": None, "et": now}
+            arguments = {"a": [str(message.id)], "k": {}}
+            job = json.dumps({"f": message.name, **arguments, "t": None, "et": now})
             # Not the task's: ARQ ignores a job whose id it remembers.
             job_id = uuid4().hex
             score = now - message.priority * PRIORITY_STEP
-            pipe.psetex(job_key_prefix + job_id, JOB_EXPIRY, json.dumps(job))
+            pipe.psetex(job_key_prefix + job_id, JOB_EXPIRY, job)
             pipe.zadd(QUEUE_KEY_PREFIX + message.queue, {job_id: score})
         await pipe.execute()
 

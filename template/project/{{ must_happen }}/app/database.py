@@ -1,4 +1,7 @@
-"""Open connections and sessions; a wait for a place, a server or the lock of SQLite ends soon."""
+"""Open connections and sessions, and let no wait for one last long.
+
+That goes for a place in the pool, for the server, and for the lock of SQLite.
+"""
 
 import sqlite3
 from typing import Any
@@ -54,11 +57,13 @@ class _Connection(sqlite3.Connection):
 def create_database_engine(url: str, **options: Any) -> AsyncEngine:
     """Create an engine, which opens its connections when they are first needed."""
     options["hide_parameters"] = True  # Errors are shown to whoever knows a task's id.
+
     if url.startswith("postgresql"):
         connect_args = {"timeout": CONNECT_SECONDS, "async_creator_fn": _connect}
         engine = create_async_engine(url, connect_args=connect_args, **options)
         event.listen(engine.sync_engine, "checkout", _replace_closed)
         return engine
+
     connect_args = {
         "timeout": CONNECT_SECONDS,
         "isolation_level": None,

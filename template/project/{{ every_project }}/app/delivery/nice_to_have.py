@@ -85,7 +85,7 @@ def prepare(task: NiceToHaveTask[P], *args: P.args, **kwargs: P.kwargs) -> Call:
 
 
 async def run_calls(calls: list[Call]) -> None:
-    """Run calls in order; a failing one is logged and counted and does not stop the next.
+    """Run calls in order; one that fails is logged and counted, and the next one runs.
 
     A cancellation (the end of the server's grace period) drops the rest, each logged by
     name.
@@ -107,12 +107,11 @@ async def run_calls(calls: list[Call]) -> None:
 
 
 async def _run(task: NiceToHaveTask[Any], call: Callable[[], Any]) -> None:
+    is_async = inspect.iscoroutinefunction(task.function)
+
     for attempt in range(1, task.max_attempts + 1):
         try:
-            if inspect.iscoroutinefunction(task.function):
-                await call()
-            else:
-                await threads.pool.run(call)
+            await (call() if is_async else threads.pool.run(call))
             return
         except asyncio.CancelledError as error:
             if (current := asyncio.current_task()) and current.cancelling():

@@ -59,7 +59,7 @@ def must_happen(
 
 
 def must_happen(function: Any = None, /, **options: Any) -> Any:
-    """Declare a task that is never lost; its options are attributes of `MustHappenTask`.
+    """Declare a task that is never lost; its options are those of `MustHappenTask`.
 
     An `async def` task runs on the event loop, a `def` one in a thread. It may take a
     `TaskContext` first; its other parameters and its result are recorded as JSON.

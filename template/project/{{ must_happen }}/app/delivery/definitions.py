@@ -113,8 +113,7 @@ class MustHappenTask(Generic[P]):
             problems = "; ".join(
                 f"{problem['loc']}: {problem['msg']}" for problem in error.errors()
             )
-            message = f"the recorded arguments do not fit: {problems}"
-            raise ValueError(message) from None
+            raise ValueError(f"the recorded arguments do not fit: {problems}") from None
 
     def dump_result(self, result: object) -> str:
         """Validate what the function returned and return it as JSON."""
@@ -125,7 +124,7 @@ class MustHappenTask(Generic[P]):
 
         @property
         def __call__(self) -> NoReturn:
-            """Refuse to be called, also by `BackgroundTasks.add_task`, which looks it up."""
+            """Refuse to be called; `BackgroundTasks.add_task` looks it up too."""
             raise TypeError(
                 f"{self.name} must happen and cannot be called or added to "
                 "BackgroundTasks, where it could be lost; write: "

@@ -1,4 +1,4 @@
-"""Enqueue tasks from a request or a script: for a must-happen one, that is an insert."""
+"""Enqueue tasks from a request or a script; a must-happen one costs an insert."""
 
 from typing import TYPE_CHECKING, Any, ParamSpec, overload
 

@@ -92,7 +92,7 @@ RECORD = (
 async def record(
     session: AsyncSession, task: MustHappenTask[Any], arguments: str
 ) -> Recorded:
-    """Insert a task into the session's own transaction: it exists only if that commits."""
+    """Insert a task into the session's transaction: it exists only if that commits."""
     values = {
         "id": uuid7(),
         "name": task.name,
@@ -193,10 +193,10 @@ async def succeed(claim: Claim, result: str, session: AsyncSession | None) -> bo
 
 
 async def fail(claim: Claim, error: str, retry_delay: float) -> Status | None:
-    """End an attempt that did not succeed; the next one starts after `retry_delay` seconds.
+    """End an attempt that did not succeed; return the task's status.
 
-    Returns the status of the task, which is failed when no attempt is left, or none if
-    the attempt had lost the lease.
+    The next attempt, if one is left, starts after `retry_delay` seconds. None is
+    returned if this one had lost the lease.
     """
     # PostgreSQL's text holds neither NUL nor lone surrogates, which an exception's
     # message may.
@@ -214,15 +214,17 @@ _limit = bindparam("limit", type_=sa.Integer())
 
 
 def _locked(*found: sa.Select[tuple[UUID]]) -> sa.ColumnElement[bool]:
-    """Whether a task is among the first `limit` that are found and locked, until the commit.
+    """Return the condition of being among the first `limit` tasks that are found.
 
-    Those found by an earlier query come before those of a later one.
+    They are locked until the commit. Those found by an earlier query come before those
+    of a later one.
     """
     # By their ids alone: PostgreSQL might read all due tasks for each one if asked for
     # these again.
     locked = [
         each.limit(_limit).with_for_update(skip_locked=True).cte() for each in found
     ]
+
     ids = sa.union_all(*(select(each.c.id) for each in locked)).limit(_limit)
     return columns.id.in_(ids)
 
@@ -295,6 +297,7 @@ async def give_back(ids: Iterable[UUID]) -> None:
         .order_by(columns.id)
         .with_for_update()
     )
+
     statement = (
         sa.update(task_table)
         .where(columns.id.in_(taken))
@@ -305,7 +308,7 @@ async def give_back(ids: Iterable[UUID]) -> None:
 
 
 async def count_published() -> dict[str, int]:
-    """Return how many tasks of each queue wait in the broker, by what the ledger knows."""
+    """Return how many tasks of each queue the broker holds, as far as is known here."""
     statement = (
         select(columns.queue, func.count()).where(is_published).group_by(columns.queue)
     )
@@ -313,7 +316,7 @@ async def count_published() -> dict[str, int]:
 
 
 async def presume_lost(queue: str, count: int) -> int:
-    """Let the relay publish again the `count` tasks of a queue that were published first.
+    """Make due again the `count` tasks of a queue that were published first.
 
     Only those published at least a lease ago are taken: later ones may still be on
     their way. Returns how many there were.
@@ -324,6 +327,7 @@ async def presume_lost(queue: str, count: int) -> int:
         .where(is_published, columns.queue == queue, is_old)
         .order_by(columns.published_at)
     )
+
     statement = (
         sa.update(task_table)
         .where(_locked(oldest))
@@ -351,6 +355,7 @@ async def replay(task_id: UUID, attempts: int) -> bool:
     attempt.
     """
     may_replay = columns.status.in_([Status.FAILED, Status.CANCELLED])
+
     statement = (
         sa.update(task_table)
         .where(columns.id == task_id, may_replay)
@@ -377,5 +382,6 @@ async def prune(limit: int = PRUNE_BATCH) -> int:
         .where(is_old, columns.status != Status.FAILED)
         .order_by(columns.finished_at)
     )
+
     statement = sa.delete(task_table).where(_locked(old)).returning(columns.id)
     return len(await query(statement, limit=limit))

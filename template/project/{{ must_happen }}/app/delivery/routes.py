@@ -16,7 +16,8 @@ from app.delivery.statements import query
 from app.delivery.table import Status, columns, task_table
 from app.settings import settings
 
-DEFAULT_ATTEMPTS = 5  # What a replay grants a task that this release does not know.
+# What a replay grants a task that this release does not know.
+DEFAULT_ATTEMPTS = 5
 
 Credentials = Annotated[
     HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
@@ -89,22 +90,26 @@ async def list_tasks(
 ) -> TaskPage:
     """Return tasks, the newest first."""
     statement = select(task_table).order_by(columns.id.desc()).limit(limit + 1)
+
     if status is not None:
         statement = statement.where(columns.status == status)
     if name is not None:
         statement = statement.where(columns.name == name)
     if after is not None:
         statement = statement.where(columns.id < after)
+
     rows = await query(statement)
     page = [TaskDetails.model_validate(row) for row in rows]
-    return TaskPage(
-        tasks=page[:limit], next=page[limit - 1].id if len(page) > limit else None
-    )
+    following = page[limit - 1].id if len(page) > limit else None
+    return TaskPage(tasks=page[:limit], next=following)
 
 
 @router.post("/{task_id}/cancel", dependencies=for_operators)
 async def cancel_task(task_id: UUID) -> TaskState:
-    """Cancel a task that has not ended; nothing that a running attempt did in its session stays."""
+    """Cancel a task that has not ended.
+
+    What a running attempt did in its session is rolled back.
+    """
     task = await get_task(task_id)
     if not await ledger.cancel(task_id):
         raise HTTPException(409, f"a task that is {task.status} cannot be cancelled")
@@ -116,8 +121,8 @@ async def replay_task(task_id: UUID) -> TaskState:
     """Queue a failed or cancelled task again."""
     task = await get_task(task_id)
     known = must_happen_tasks().get(task.name)
-    if not await ledger.replay(
-        task_id, known.max_attempts if known else DEFAULT_ATTEMPTS
-    ):
+    attempts = known.max_attempts if known else DEFAULT_ATTEMPTS
+
+    if not await ledger.replay(task_id, attempts):
         raise HTTPException(409, f"a task that is {task.status} cannot be replayed")
     return await get_task(task_id)
