@@ -31,7 +31,9 @@ def _all_but_init(_: str, names: list[str]) -> set[str]:
 def packages_imported(path: Path) -> set[str]:
     """Return the packages that a module imports at its start."""
     body = ast.parse(path.read_text()).body
-    modules = [a.name for node in body if isinstance(node, ast.Import) for a in node.names]
+    modules = [
+        a.name for node in body if isinstance(node, ast.Import) for a in node.names
+    ]
     modules += [node.module or "" for node in body if isinstance(node, ast.ImportFrom)]
     return {module.partition(".")[0] for module in modules}
 
