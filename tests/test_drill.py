@@ -78,8 +78,8 @@ def replace(path: Path, old: str, new: str) -> None:
 def test_a_ledger_that_forgets_interrupted_tasks(
     defective: Path, musthappen: Command, tmp_path: Path
 ) -> None:
-    due = "select(t.id).where(t.wake_at <= from_now())"
-    forgetful = f"{due}.where(t.status == Status.QUEUED)"
+    due = "select(columns.id).where(columns.wake_at <= from_now())"
+    forgetful = f"{due}.where(columns.status == Status.QUEUED)"
     replace(defective / "app/delivery/ledger.py", due, forgetful)
 
     before = sorted(defective.rglob("*"))

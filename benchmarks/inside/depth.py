@@ -6,7 +6,7 @@ import sys
 import time
 
 from app.delivery import engine
-from app.delivery.ledger import DEFAULT_QUEUE
+from app.delivery.definitions import DEFAULT_QUEUE
 
 
 async def main(seconds: float) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import event
 
 from app.database import database_engine, session_factory
 from app.delivery import Enqueuer, ledger, relay
+from app.delivery.definitions import DEFAULT_QUEUE
 from app.tasks.bench_tasks import trivial
 
 Statement = tuple[str, Any]
@@ -45,7 +46,7 @@ async def measure(number: int) -> dict[str, float]:
     await _claim_and_finish(ids.pop())
     finish = [await _time(lambda: _claim_and_finish(ids.pop())) for _ in range(number)]
     count = [await _time(ledger.count_published) for _ in range(3)]
-    prune = [await _time(lambda: ledger.prune(relay.PRUNE_BATCH)) for _ in range(5)]
+    prune = [await _time(lambda: ledger.prune()) for _ in range(5)]
     measured = {
         "enqueue": enqueue,
         "claim and finish": finish,
@@ -68,8 +69,8 @@ async def explain() -> dict[str, list[str]]:
     event.listen(database_engine.sync_engine, "before_cursor_execute", note)
     await ledger.take_due(relay.BATCH, 3600)
     await ledger.count_published()
-    await ledger.presume_lost(ledger.DEFAULT_QUEUE, 10)
-    await ledger.prune(relay.PRUNE_BATCH)
+    await ledger.presume_lost(DEFAULT_QUEUE, 10)
+    await ledger.prune()
     event.remove(database_engine.sync_engine, "before_cursor_execute", note)
     plans = {}
     names = ("take_due", "count_published", "presume_lost", "prune")

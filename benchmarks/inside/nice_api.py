@@ -1,14 +1,12 @@
 """A nice-to-have project's API with the routes that the benchmarks ask."""
 
-import importlib
 import os
 import sys
 import threading
-from typing import Any
 
 from fastapi import BackgroundTasks
 
-from app.delivery import nice_to_have
+from app.delivery import nice_to_have, threads
 from app.dependencies import Tasks
 from app.main import app
 
@@ -17,10 +15,8 @@ __all__ = ["app"]
 TASKS_OF_A_FLOOD = 50  # Of each request; they run one after the other.
 HEAVY_ROUNDS = 2_000_000  # About a twentieth of a second of pure Python.
 
-# The package's attribute of this name is the decorator.
-_module: Any = importlib.import_module("app.delivery.nice_to_have")
-if threads := os.environ["BENCH_THREADS"]:
-    _module.THREADS = int(threads)
+if number := os.environ["BENCH_THREADS"]:
+    threads.THREADS = int(number)
 else:
     sys.setswitchinterval(0.005)  # As it is in a service of one's own.
 

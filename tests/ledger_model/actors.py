@@ -337,8 +337,7 @@ def set_the_stage() -> tuple[Broker, Overheard]:
     broker, overheard = Broker(), Overheard()
     stand_in: Any = _Asyncio()
     execution.asyncio = stand_in
-    delivery: Any = __import__("app.delivery").delivery
-    delivery.engine = broker
+    relay.engine = broker
     logging.getLogger("app").addHandler(overheard)
     logging.getLogger("app").propagate = False
     fuse.attach(database_engine.sync_engine.dialect)

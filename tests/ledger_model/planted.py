@@ -17,65 +17,69 @@ PLANTED = {
     "finish without a fence": Planted(
         "SUCCEED = _fenced(",
         "def _unfenced(**values: Any) -> TaskStatement:\n"
-        f"    found = sa.update(tasks).where(_id, {_ANY_ATTEMPT})\n"
-        "    return TaskStatement(found.values(**values).returning(t.id))\n\n\n"
+        f"    found = sa.update(task_table).where(_is_this, {_ANY_ATTEMPT})\n"
+        "    return TaskStatement(found.values(**values).returning(columns.id))\n\n\n"
         "SUCCEED = _unfenced(",
     ),
     "fence without the attempt": Planted(
-        't.status == Status.RUNNING, t.attempts == bindparam("attempt"))',
-        f"t.status == Status.RUNNING, {_ANY_ATTEMPT})",
+        'columns.attempts == bindparam("attempt")', _ANY_ATTEMPT
     ),
     "claim without a condition": Planted(
-        "where(_id, t.status == Status.QUEUED, _may_start)", "where(_id)"
+        "where(_is_this, columns.status == Status.QUEUED, _may_start)",
+        "where(_is_this)",
     ),
     "claim of a task that is not due": Planted(
-        "t.status == Status.QUEUED, _may_start)", "t.status == Status.QUEUED)"
+        "columns.status == Status.QUEUED, _may_start)",
+        "columns.status == Status.QUEUED)",
     ),
     "relay forgets wake_at": Planted(
         "wake_at=case((_is_last, sa.null()), else_=from_now(_delay))",
-        "wake_at=case((_is_last, sa.null()), else_=t.wake_at)",
+        "wake_at=case((_is_last, sa.null()), else_=columns.wake_at)",
     ),
     "claim of what is due counts no attempt": Planted(
-        "attempts=case((_is_last, t.attempts), else_=t.attempts + 1)",
-        "attempts=t.attempts",
+        "attempts=case((_is_last, columns.attempts), else_=columns.attempts + 1)",
+        "attempts=columns.attempts",
     ),
     "heartbeat revives a finished task": Planted(
         "RENEW = _fenced(wake_at=_lease_end)",
-        '_mine = sa.update(tasks).where(_id, t.attempts == bindparam("attempt"))\n'
+        '_mine = columns.attempts == bindparam("attempt")\n'
+        "_mine = sa.update(task_table).where(_is_this, _mine)\n"
         "_mine = _mine.values(status=Status.RUNNING, finished_at=None, wake_at=_lease_end)\n"
-        "RENEW = TaskStatement(_mine.returning(t.id))",
+        "RENEW = TaskStatement(_mine.returning(columns.id))",
     ),
     "heartbeat does not push the lease on": Planted(
         "RENEW = _fenced(wake_at=_lease_end)",
-        "_sooner = case((_lease_end < t.wake_at, _lease_end), else_=t.wake_at)\n"
+        "_is_sooner = _lease_end < columns.wake_at\n"
+        "_sooner = case((_is_sooner, _lease_end), else_=columns.wake_at)\n"
         "RENEW = _fenced(wake_at=_sooner)",
     ),
     "give_back resurrects the finished": Planted(
         "async def give_back(ids: Iterable[UUID]) -> None:\n",
         "async def give_back(ids: Iterable[UUID]) -> None:\n"
-        "    again = sa.update(tasks).where(t.id.in_(list(ids))).returning(t.id)\n"
+        "    again = sa.update(task_table).where(columns.id.in_(list(ids)))\n"
+        "    again = again.returning(columns.id)\n"
         "    again = again.values(status=Status.QUEUED, finished_at=None, published_at=None)\n"
         "    await query(again.values(wake_at=from_now()))\n"
         "    return\n",
     ),
     "attempts used up are ignored": Planted(
-        "_is_last = and_(_interrupted, t.attempts >= t.max_attempts)",
-        "_is_last = and_(_interrupted, t.attempts < 0)",
+        "_is_last = and_(_is_interrupted, columns.attempts >= columns.max_attempts)",
+        "_is_last = and_(_is_interrupted, columns.attempts < 0)",
     ),
     "lost without regard to age": Planted(
-        "oldest = select(t.id).where(_is_published, t.queue == queue, is_old)",
-        "oldest = select(t.id).where(_is_published, t.queue == queue)",
+        "where(is_published, columns.queue == queue, is_old)",
+        "where(is_published, columns.queue == queue)",
     ),
     "replay counts from zero": Planted(
-        "values(status=Status.QUEUED, max_attempts=t.attempts + attempts)",
-        "values(status=Status.QUEUED, attempts=0, max_attempts=attempts)",
+        "max_attempts=columns.attempts + attempts,",
+        "attempts=0,\n            max_attempts=attempts,",
     ),
     "prune deletes the failed": Planted(
-        "where(is_old, t.status != Status.FAILED)", "where(is_old)"
+        "where(is_old, columns.status != Status.FAILED)", "where(is_old)"
     ),
     "prune deletes the unfinished": Planted(
-        "is_old = t.finished_at <= from_now(-settings.retention_days * 86_400)",
-        "is_old = t.created_at <= from_now(-settings.retention_days * 86_400)",
+        "is_old = columns.finished_at <= from_now(-settings.retention_days * 86_400)",
+        "is_old = columns.created_at <= from_now(-settings.retention_days * 86_400)",
     ),
     "success in a transaction of its own": Planted(
         "    if await session.scalar(_succeed_in_session,"
@@ -85,8 +89,7 @@ PLANTED = {
         "        return False",
     ),
     "cancel leaves wake_at": Planted(
-        "statement.values(status=Status.CANCELLED, **_ended)",
-        "statement.values(status=Status.CANCELLED)",
+        "values(status=Status.CANCELLED, **_ended)", "values(status=Status.CANCELLED)"
     ),
     "record in a transaction of its own": Planted(
         "    if task_id := await session.scalar(RECORD, values):",

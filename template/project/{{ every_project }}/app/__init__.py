@@ -1,1 +1,1 @@
-"""The service: its routes in `api`, its tasks in `tasks`, what carries them out in `delivery`."""
+"""Hold the service: routes in `api`, tasks in `tasks`, their delivery in `delivery`."""

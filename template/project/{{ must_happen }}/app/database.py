@@ -1,4 +1,7 @@
-"""Open connections and sessions; a wait for a place, a server or the lock of SQLite ends soon."""
+"""Open connections and sessions, and let no wait for one last long.
+
+That goes for a place in the pool, for the server, and for the lock of SQLite.
+"""
 
 import sqlite3
 from typing import Any
@@ -16,6 +19,7 @@ from app.settings import settings
 
 # The wait for a connection, a free place in the pool or a lock of SQLite.
 CONNECT_SECONDS = 5
+IS_SQLITE = settings.database_url.startswith("sqlite")
 
 
 class Base(DeclarativeBase):
@@ -53,11 +57,13 @@ class _Connection(sqlite3.Connection):
 def create_database_engine(url: str, **options: Any) -> AsyncEngine:
     """Create an engine, which opens its connections when they are first needed."""
     options["hide_parameters"] = True  # Errors are shown to whoever knows a task's id.
+
     if url.startswith("postgresql"):
         connect_args = {"timeout": CONNECT_SECONDS, "async_creator_fn": _connect}
         engine = create_async_engine(url, connect_args=connect_args, **options)
         event.listen(engine.sync_engine, "checkout", _replace_closed)
         return engine
+
     connect_args = {
         "timeout": CONNECT_SECONDS,
         "isolation_level": None,
@@ -97,9 +103,7 @@ def _end_transaction(connection: Any, _: object, state: PoolResetState) -> None:
 
 # SQLite runs one transaction at a time: here the next one waits its turn, there it
 # would poll.
-_pool_size, _max_overflow = (
-    (1, 0) if settings.database_url.startswith("sqlite") else (10, 20)
-)
+_pool_size, _max_overflow = (1, 0) if IS_SQLITE else (10, 20)
 database_engine = create_database_engine(
     settings.database_url,
     pool_size=_pool_size,

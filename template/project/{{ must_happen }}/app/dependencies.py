@@ -1,4 +1,4 @@
-"""Give routes and their dependencies what belongs to one request: its session and its tasks.
+"""Give routes what belongs to one request: its session, and its tasks.
 
 Only the API imports this module: workers and relays start sooner without FastAPI.
 """
@@ -14,7 +14,10 @@ from app.delivery import Enqueuer
 
 
 async def get_session() -> AsyncIterator[AsyncSession]:
-    """Yield the request's session: committed when the route returns, rolled back when it raises."""
+    """Yield the request's session.
+
+    It is committed when the route returns, and rolled back when it raises.
+    """
     async with session_factory.begin() as session:
         yield session
 
@@ -25,7 +28,7 @@ Session = Annotated[AsyncSession, Depends(get_session, scope="function")]
 
 
 async def get_tasks(session: Session, background_tasks: BackgroundTasks) -> Enqueuer:
-    """Return the task queue of this request; `def` would take a thread for it."""
+    """Return what enqueues tasks for this request; `def` would take a thread for it."""
     return Enqueuer(session, background_tasks)
 
 

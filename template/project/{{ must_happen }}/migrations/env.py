@@ -5,7 +5,7 @@ import asyncio
 from alembic import context
 from sqlalchemy import Connection, NullPool
 
-import app.delivery.ledger
+import app.delivery.table
 import app.models  # noqa: F401 -- imported so that autogenerate sees its tables
 from app.database import Base, create_database_engine
 from app.settings import settings

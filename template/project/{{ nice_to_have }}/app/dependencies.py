@@ -1,4 +1,4 @@
-"""Give routes and their dependencies what belongs to one request: its tasks."""
+"""Give routes what belongs to one request: its tasks."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from app.delivery import Enqueuer
 
 
 async def get_tasks(background_tasks: BackgroundTasks) -> Enqueuer:
-    """Return the task queue of this request; `def` would take a thread for it."""
+    """Return what enqueues tasks for this request; `def` would take a thread for it."""
     return Enqueuer(background_tasks)
 
 

@@ -1,4 +1,4 @@
-"""Hold this service's routes; every module's `router` is found without being registered."""
+"""Hold this service's routes; every `router` here is found without registration."""
 
 import importlib
 import pkgutil

@@ -1,1 +1,1 @@
-"""Hold this service's tasks; every module in this package is found without being registered."""
+"""Hold this service's tasks; every module here is found without registration."""

@@ -49,11 +49,10 @@ async def create_order(
     A request that repeats an `Idempotency-Key` is answered like the first and changes
     nothing, or refused when the first one's task is past its retention.
     """
-    order_id = (
-        uuid5(NAMESPACE_URL, f"orders/{idempotency_key}")
-        if idempotency_key
-        else uuid4()
-    )
+    order_id = uuid4()
+    if idempotency_key:
+        order_id = uuid5(NAMESPACE_URL, f"orders/{idempotency_key}")
+
     charge = await tasks.enqueue(charge_card.using(key=str(order_id)), order_id)
     if charge.created:
         if idempotency_key and await session.get(Order, order_id) is not None:
@@ -63,6 +62,7 @@ async def create_order(
         first = await session.get_one(Order, order_id)
         if (first.email, first.amount) != (order.email, order.amount):
             raise HTTPException(422, "this Idempotency-Key was used for another order")
+
     response.headers["Location"] = f"/tasks/{charge.id}"
     return Accepted(order_id=order_id, task_id=charge.id)
 
@@ -73,6 +73,7 @@ async def get_order(order_id: UUID, session: Session) -> OrderOut:
     order = await session.get(Order, order_id)
     if order is None:
         raise HTTPException(404, "no such order")
+
     paid = await session.scalar(select(exists().where(Payment.order_id == order_id)))
     return OrderOut(
         id=order.id, email=order.email, amount=order.amount, paid=bool(paid)

@@ -1,15 +1,13 @@
 """Give a running task what it may need: its identity, a session, and further tasks."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ParamSpec
+from typing import ParamSpec
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import session_factory
 from app.delivery import ledger
-
-if TYPE_CHECKING:
-    from app.delivery.definitions import MustHappenTask
+from app.delivery.definitions import MustHappenTask
 
 P = ParamSpec("P")
 
@@ -35,21 +33,21 @@ class TaskContext(ledger.Claim):
         return self.opened_session
 
     async def enqueue(
-        self, task: "MustHappenTask[P]", *args: P.args, **kwargs: P.kwargs
+        self, task: MustHappenTask[P], *args: P.args, **kwargs: P.kwargs
     ) -> ledger.Recorded:
         """Record a further task, which exists only if this attempt succeeds.
 
         Raises TypeError if `task` is not a must-happen task or does not take these
         arguments.
         """
-        if not hasattr(task, "dump_arguments"):
+        if not isinstance(task, MustHappenTask):
             raise TypeError(
                 f"{task!r} is not a must-happen task: declare it with @must_happen"
             )
+
         self.has_enqueued = True
-        return await ledger.record(
-            self.session, task, task.dump_arguments(*args, **kwargs)
-        )
+        arguments = task.dump_arguments(*args, **kwargs)
+        return await ledger.record(self.session, task, arguments)
 
     async def close(self) -> None:
         """Roll back whatever the session has not committed."""

@@ -1,14 +1,13 @@
 """Run tasks inside the API process when no broker is configured, with the same promise.
 
-The ledger itself is the queue: as many due tasks as can run are taken from it, so that
-nothing waits in memory.
+The ledger itself is the queue: only as many due tasks as can run are taken from it, so
+that nothing waits in memory.
 """
 
 import asyncio
-import contextlib
 import logging
 
-from app.delivery import ledger, relay
+from app.delivery import ledger, notifications
 from app.delivery.execution import run_attempt
 
 logger = logging.getLogger(__name__)
@@ -18,8 +17,16 @@ DRAIN_SECONDS = 10  # How long tasks may run on at a shutdown; then they are giv
 
 
 async def run(wake: asyncio.Event) -> None:
-    """Run due tasks until cancelled, then let the running ones end; `wake` says to look at once."""
+    """Run due tasks until cancelled, then let the running ones end.
+
+    `wake` says that there is something to look for.
+    """
     running: set[asyncio.Task[None]] = set()
+
+    def start(claim: ledger.Claim) -> None:
+        task = asyncio.create_task(run_attempt(claim))
+        running.add(task)
+        task.add_done_callback(end)
 
     def end(task: asyncio.Task[None]) -> None:
         running.discard(task)
@@ -32,19 +39,17 @@ async def run(wake: asyncio.Event) -> None:
                     claiming = asyncio.create_task(ledger.claim_due(free))
                     try:
                         await asyncio.shield(claiming)
-                    finally:  # Also at a shutdown: what is claimed must run or be given back.
+                    finally:
+                        # Also at a shutdown: what is claimed must run or be given back.
                         for claim in await claiming:
-                            task = asyncio.create_task(run_attempt(claim))
-                            running.add(task)
-                            task.add_done_callback(end)
+                            start(claim)
+
                 if not running:
-                    await ledger.prune(relay.PRUNE_BATCH)
+                    await ledger.prune()
             except Exception as error:
                 logger.error("no task can be taken, trying on: %r", error)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(relay.INTERVAL_SECONDS):
-                    await wake.wait()
-            wake.clear()
+
+            await notifications.wait(wake)
     finally:
         if running:
             await asyncio.wait(running, timeout=DRAIN_SECONDS)

@@ -1,4 +1,4 @@
-"""Enqueue tasks from a request, or from a script: must-happen ones by an insert, nothing else."""
+"""Enqueue tasks from a request or a script; a must-happen one costs an insert."""
 
 from typing import TYPE_CHECKING, Any, ParamSpec, overload
 
@@ -15,7 +15,7 @@ P = ParamSpec("P")
 
 
 class Enqueuer:
-    """Enqueues must-happen tasks in a session's transaction, and nice-to-have ones in a request's.
+    """Enqueues must-happen tasks with a session, and nice-to-have ones with a request.
 
     A script gives only the session; its tasks start within a second or so of its
     commit.
@@ -51,6 +51,7 @@ class Enqueuer:
         if isinstance(task, MustHappenTask):
             arguments = task.dump_arguments(*args, **kwargs)
             return await ledger.record(self._session, task, arguments)
+
         call = prepare(task, *args, **kwargs)
         if self._background_tasks is None:
             raise RuntimeError(

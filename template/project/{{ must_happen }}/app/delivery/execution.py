@@ -10,7 +10,7 @@ from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
 
-from app.delivery import ledger, relay
+from app.delivery import ledger, notifications
 from app.delivery.context import TaskContext
 from app.delivery.definitions import must_happen_tasks
 from app.settings import settings
@@ -20,11 +20,12 @@ logger = logging.getLogger(__name__)
 # The first back-off of a task that this release does not know: a deployment may be
 # under way.
 UNKNOWN_TASK_SECONDS = 10
-_threads = CapacityLimiter(math.inf)  # An engine bounds its concurrency itself.
+# An engine bounds its concurrency itself.
+_threads = CapacityLimiter(math.inf)
 
 
 async def execute(task_id: UUID) -> None:
-    """Run the task of this id if it waits to be run, and record how it ended; never raise.
+    """Run the task of this id if it waits, and record how it ended; never raise.
 
     A message that repeats, comes late or names no task finds nothing to claim, and
     nothing happens.
@@ -38,6 +39,7 @@ async def execute(task_id: UUID) -> None:
         # Without a database there is no haste to empty the broker.
         await asyncio.sleep(1)
         return
+
     if claim is None:
         logger.info("nothing to run for task %s", task_id)
     else:
@@ -52,6 +54,7 @@ async def run_attempt(claim: ledger.Claim) -> None:
     """
     context = TaskContext(**vars(claim))
     attempt = asyncio.create_task(_attempt(context), name=claim.name)
+
     try:
         while not attempt.done():
             await asyncio.wait({attempt}, timeout=settings.lease_seconds / 3)
@@ -62,9 +65,10 @@ async def run_attempt(claim: ledger.Claim) -> None:
                     "%s %s lost its lease and was stopped", claim.name, claim.id
                 )
                 return
+
         succeeded = await _record_end(context, attempt)
         if succeeded and context.has_enqueued and settings.broker_url is not None:
-            await relay.notify()
+            await notifications.notify()
     except asyncio.CancelledError:
         attempt.cancel()
         await asyncio.shield(_give_back(context, attempt))
@@ -81,14 +85,17 @@ async def _attempt(context: TaskContext) -> str:
     task = must_happen_tasks().get(context.name)
     if task is None:
         raise LookupError(f"this worker knows no task named {context.name}")
+
     leading = [context] if task.takes_context else []
     call: partial[Any] = partial(
         task.function, *leading, **task.load_arguments(context.arguments)
     )
+
     try:
         async with asyncio.timeout(task.time_limit) as limit:
             if inspect.iscoroutinefunction(task.function):
                 return task.dump_result(await call())
+
             # A thread cannot be stopped: past the time limit it is left to itself.
             result = await to_thread.run_sync(
                 call, abandon_on_cancel=True, limiter=_threads
@@ -108,6 +115,7 @@ async def _loses_lease(claim: ledger.Claim, attempt: "asyncio.Task[str]") -> boo
     # Not awaited past the attempt's end: its session may hold what the renewal waits
     # for, the only connection to SQLite, until that end is recorded.
     renewal = asyncio.create_task(_renew(claim))
+
     try:
         await asyncio.wait({attempt, renewal}, return_when=asyncio.FIRST_COMPLETED)
         return renewal.done() and not renewal.result()
@@ -125,7 +133,9 @@ async def _renew(claim: ledger.Claim) -> bool:
 
 async def _record_end(context: TaskContext, attempt: "asyncio.Task[str]") -> bool:
     """Return whether the task succeeded."""
-    what = f"{context.name} {context.id}: attempt {context.attempt} of {context.max_attempts}"
+    number = f"attempt {context.attempt} of {context.max_attempts}"
+    what = f"{context.name} {context.id}: {number}"
+
     try:
         if await ledger.succeed(context, attempt.result(), context.opened_session):
             return True
@@ -133,13 +143,14 @@ async def _record_end(context: TaskContext, attempt: "asyncio.Task[str]") -> boo
     except (Exception, asyncio.CancelledError) as error:
         if not isinstance(error, Exception) and not attempt.cancelled():
             raise
+
         await context.close()
         task = must_happen_tasks().get(context.name)
-        delay = (task.retry_delay if task else UNKNOWN_TASK_SECONDS) * 2 ** (
-            context.attempt - 1
-        )
+        first_delay = task.retry_delay if task else UNKNOWN_TASK_SECONDS
+        delay = first_delay * 2 ** (context.attempt - 1)
         status = await ledger.fail(context, f"{type(error).__name__}: {error}", delay)
         logger.error("%s raised; now %s", what, status or "another's", exc_info=error)
+
     return False
 
 

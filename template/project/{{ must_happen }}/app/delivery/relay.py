@@ -1,4 +1,4 @@
-"""Publish what is due in the ledger: new tasks, delayed ones, retries, and what was lost.
+"""Publish what is due in the ledger: new tasks, delayed ones, retries, and lost ones.
 
     python -m app.delivery.relay
 
@@ -15,21 +15,13 @@ import signal
 import time
 
 import asyncpg
-from sqlalchemy import func, select
 
-from app.database import connect
-from app.delivery import ledger
-from app.delivery.definitions import queues
-from app.delivery.statements import IS_SQLITE, query
+from app.database import IS_SQLITE
+from app.delivery import engine, ledger, notifications
+from app.delivery.definitions import DEFAULT_QUEUE, queues
 from app.settings import LOG_FORMAT, settings
 
 logger = logging.getLogger(__name__)
-
-INTERVAL_SECONDS = 1
-# Between two notifications of a process; meanwhile, requests are gathered.
-PAUSE_SECONDS = 0.05
-CHANNEL = "tasks_due"
-PRUNE_BATCH = 5000
 
 # Messages published at a time: few enough for a slow broker to make headway.
 BATCH = 100
@@ -41,56 +33,30 @@ async def publish_due() -> bool:
 
     Raises whatever the engine's client raises when the broker does not confirm in time.
     """
-    # Not at the top: the engine's worker imports this module.
-    from app.delivery import engine
-
     due = await ledger.take_due(BATCH, PUBLISHED_SECONDS)
     # A row may name a queue that only another release of the code declares.
     known = queues()
     due = [
-        m if m.queue in known else m._replace(queue=ledger.DEFAULT_QUEUE) for m in due
+        message if message.queue in known else message._replace(queue=DEFAULT_QUEUE)
+        for message in due
     ]
+
     try:
         if due:
             await engine.publish(due)
     except BaseException:
         await ledger.give_back(message.id for message in due)
         raise
+
     return len(due) == BATCH
 
 
-async def notify() -> None:
-    """Tell the relays that something is due; nothing is lost if that fails."""
-    if IS_SQLITE:
-        return
-    try:
-        await query(select(func.pg_notify(CHANNEL, "")))
-    except Exception as error:
-        logger.warning("the relays will find out by themselves: %r", error)
-
-
-async def notify_when_woken(wake: asyncio.Event) -> None:
-    """Notify, in the API, of what its requests enqueue, until cancelled; no request waits."""
-    while True:
-        await wake.wait()
-        wake.clear()
-        await notify()
-        await asyncio.sleep(PAUSE_SECONDS)
-
-
-async def _listen(wake: asyncio.Event) -> asyncpg.Connection:
-    listener = await connect()
-    await listener.add_listener(CHANNEL, lambda *_: wake.set())
-    return listener
-
-
 async def find_lost() -> None:
-    """Compare the ledger with the broker's own count, and bring back what the broker lost."""
-    from app.delivery import engine
-
+    """Compare the ledger with the broker's own count, and bring back what it lost."""
     for queue, waiting in (await ledger.count_published()).items():
         if queue not in queues():  # Its tasks travel through the default queue.
             continue
+
         missing = waiting - await engine.depth(queue)
         if missing > 0 and (lost := await ledger.presume_lost(queue, missing)):
             logger.warning(
@@ -103,24 +69,25 @@ async def run() -> None:
     wake = asyncio.Event()
     listener: asyncpg.Connection | None = None
     compare_at = 0.0
+
     while True:
         try:
             if not IS_SQLITE and (listener is None or listener.is_closed()):
-                listener = await _listen(wake)
+                listener = await notifications.listen(wake)
+
             more = await publish_due()
+
             if time.monotonic() >= compare_at:
                 compare_at = time.monotonic() + settings.lease_seconds / 6
-                await ledger.prune(PRUNE_BATCH)
+                await ledger.prune()
                 await find_lost()
         except Exception as error:
             logger.error("the relay is held up and tries on: %r", error)
-            await asyncio.sleep(INTERVAL_SECONDS)
+            await asyncio.sleep(notifications.INTERVAL_SECONDS)
             continue
+
         if not more:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL_SECONDS):
-                    await wake.wait()
-            wake.clear()
+            await notifications.wait(wake)
 
 
 async def main() -> None:

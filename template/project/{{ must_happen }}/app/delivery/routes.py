@@ -12,11 +12,12 @@ from sqlalchemy import select
 
 from app.delivery import ledger
 from app.delivery.definitions import must_happen_tasks
-from app.delivery.ledger import t, tasks
 from app.delivery.statements import query
+from app.delivery.table import Status, columns, task_table
 from app.settings import settings
 
-DEFAULT_ATTEMPTS = 5  # What a replay grants a task that this release does not know.
+# What a replay grants a task that this release does not know.
+DEFAULT_ATTEMPTS = 5
 
 Credentials = Annotated[
     HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
@@ -40,7 +41,7 @@ class TaskState(BaseModel):
 
     id: UUID
     name: str
-    status: ledger.Status
+    status: Status
     attempts: int
     max_attempts: int
     error: str | None
@@ -74,7 +75,7 @@ for_operators = [Depends(require_operator)]
 @router.get("/{task_id}")
 async def get_task(task_id: UUID) -> TaskState:
     """Return where a task stands."""
-    rows = await query(select(tasks).where(t.id == task_id))
+    rows = await query(select(task_table).where(columns.id == task_id))
     if not rows:
         raise HTTPException(404, "no such task")
     return TaskState.model_validate(rows[0])
@@ -82,29 +83,33 @@ async def get_task(task_id: UUID) -> TaskState:
 
 @router.get("", dependencies=for_operators)
 async def list_tasks(
-    status: ledger.Status | None = None,
+    status: Status | None = None,
     name: str | None = None,
     after: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> TaskPage:
     """Return tasks, the newest first."""
-    statement = select(tasks).order_by(t.id.desc()).limit(limit + 1)
+    statement = select(task_table).order_by(columns.id.desc()).limit(limit + 1)
+
     if status is not None:
-        statement = statement.where(t.status == status)
+        statement = statement.where(columns.status == status)
     if name is not None:
-        statement = statement.where(t.name == name)
+        statement = statement.where(columns.name == name)
     if after is not None:
-        statement = statement.where(t.id < after)
+        statement = statement.where(columns.id < after)
+
     rows = await query(statement)
     page = [TaskDetails.model_validate(row) for row in rows]
-    return TaskPage(
-        tasks=page[:limit], next=page[limit - 1].id if len(page) > limit else None
-    )
+    following = page[limit - 1].id if len(page) > limit else None
+    return TaskPage(tasks=page[:limit], next=following)
 
 
 @router.post("/{task_id}/cancel", dependencies=for_operators)
 async def cancel_task(task_id: UUID) -> TaskState:
-    """Cancel a task that has not ended; nothing that a running attempt did in its session stays."""
+    """Cancel a task that has not ended.
+
+    What a running attempt did in its session is rolled back.
+    """
     task = await get_task(task_id)
     if not await ledger.cancel(task_id):
         raise HTTPException(409, f"a task that is {task.status} cannot be cancelled")
@@ -116,8 +121,8 @@ async def replay_task(task_id: UUID) -> TaskState:
     """Queue a failed or cancelled task again."""
     task = await get_task(task_id)
     known = must_happen_tasks().get(task.name)
-    if not await ledger.replay(
-        task_id, known.max_attempts if known else DEFAULT_ATTEMPTS
-    ):
+    attempts = known.max_attempts if known else DEFAULT_ATTEMPTS
+
+    if not await ledger.replay(task_id, attempts):
         raise HTTPException(409, f"a task that is {task.status} cannot be replayed")
     return await get_task(task_id)

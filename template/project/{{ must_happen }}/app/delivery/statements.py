@@ -14,11 +14,10 @@ from weakref import WeakKeyDictionary
 import asyncpg
 import sqlalchemy as sa
 
-from app.database import connect, database_engine
+from app.database import IS_SQLITE, connect, database_engine
 
 # Seconds until an unanswered statement fails and another connection is opened.
 TIMEOUT = 10.0
-IS_SQLITE = database_engine.dialect.name == "sqlite"
 
 Row = sa.Row[*tuple[Any, ...]]
 
@@ -33,7 +32,7 @@ async def query(statement: sa.Executable, **parameters: object) -> Sequence[Row]
 
 
 class TaskStatement:
-    """A statement that changes one task and returns its row, if it finds it in the right state.
+    """A statement that changes one task and returns its row, if its state is right.
 
     `task_id` is one of its parameters, and the first column of its row.
     """
@@ -45,12 +44,14 @@ class TaskStatement:
         self.defaults = {name: compiled.params[name] for name in compiled.positiontup}
 
     async def run(self, task_id: UUID, **parameters: object) -> Any | None:
-        """Run it in a transaction of its own, or of its neighbours; raise what the driver raises.
+        """Run it in a transaction of its own, or together with its neighbours.
 
-        A caller that is cancelled does not know whether it ran.
+        Raises what the driver raises. A caller that is cancelled does not know whether
+        it ran.
         """
         loop = asyncio.get_running_loop()
         sender = _senders.setdefault(loop, _Sender())
+
         row: asyncio.Future[Any] = loop.create_future()
         sender.waiting.append((self, {"task_id": task_id, **parameters}, row))
         sender.sending = sender.sending or loop.create_task(sender.send_waiting())
@@ -58,7 +59,7 @@ class TaskStatement:
 
 
 class _Sender:
-    """Sends what has come to wait while it was sending, over one connection of an event loop."""
+    """Sends, over one connection of an event loop, what came to wait while it sent."""
 
     def __init__(self) -> None:
         self.waiting: list[
@@ -72,26 +73,33 @@ class _Sender:
             # Everyone locks rows in the order of their ids: no two wait for each other.
             calls = sorted(self.waiting, key=lambda call: call[1]["task_id"])
             self.waiting = []
+
             for statement in {call[0]: None for call in calls}:
                 batch = [call[1:] for call in calls if call[0] is statement]
-                try:
-                    rows = await self._send(
-                        statement, [parameters for parameters, _ in batch]
-                    )
-                    found = {row[0]: row for row in rows}
-                    answers = [
-                        found.pop(parameters["task_id"], None)
-                        for parameters, _ in batch
-                    ]
-                except BaseException as error:
-                    for _, row in batch:
-                        if not row.done():
-                            row.set_exception(error)
-                else:
-                    for (_, row), answer in zip(batch, answers, strict=True):
-                        if not row.done():
-                            row.set_result(answer)
+                await self._answer(statement, batch)
+
         self.sending = None
+
+    async def _answer(
+        self,
+        statement: TaskStatement,
+        batch: list[tuple[dict[str, Any], asyncio.Future[Any]]],
+    ) -> None:
+        try:
+            rows = await self._send(statement, [parameters for parameters, _ in batch])
+
+            found = {row[0]: row for row in rows}
+            answers = [
+                found.pop(parameters["task_id"], None) for parameters, _ in batch
+            ]
+        except BaseException as error:
+            for _, row in batch:
+                if not row.done():
+                    row.set_exception(error)
+        else:
+            for (_, row), answer in zip(batch, answers, strict=True):
+                if not row.done():
+                    row.set_result(answer)
 
     async def _send(
         self, statement: TaskStatement, batch: list[dict[str, Any]]
@@ -103,8 +111,10 @@ class _Sender:
                     for each in batch
                 ]
                 return [row for result in results for row in result]
+
         if self._connection is None or self._connection.is_closed():
             self._connection = await connect()
+
         values = [list({**statement.defaults, **each}.values()) for each in batch]
         try:
             async with asyncio.timeout(TIMEOUT):

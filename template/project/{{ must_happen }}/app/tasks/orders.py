@@ -11,11 +11,15 @@ logger = logging.getLogger(__name__)
 
 @must_happen(max_attempts=8, queue="payments")
 async def charge_card(task: TaskContext, order_id: UUID) -> UUID:
-    """Charge an order; its payment and the receipt's task commit together with this success."""
+    """Charge an order.
+
+    Its payment and the task of its receipt commit together with this success.
+    """
     order = await task.session.get_one(Order, order_id)
     payment = Payment(order_id=order.id, amount=order.amount)
     task.session.add(payment)
     await task.session.flush()
+
     await task.enqueue(send_receipt, order.id, order.email)
     return payment.id
 

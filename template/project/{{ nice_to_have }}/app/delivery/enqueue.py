@@ -10,7 +10,7 @@ P = ParamSpec("P")
 
 
 class Enqueuer:
-    """The tasks of one request; they run after its response, in the order they were enqueued."""
+    """Enqueues tasks of one request, which run in their order after its response."""
 
     def __init__(self, background_tasks: BackgroundTasks) -> None:
         self._background_tasks = background_tasks

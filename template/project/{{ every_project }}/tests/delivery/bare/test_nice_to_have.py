@@ -1,7 +1,6 @@
 """Tasks that run after the response, in this process."""
 
 import asyncio
-import sys
 import threading
 from typing import Annotated, Any
 
@@ -12,8 +11,9 @@ from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
 from starlette.types import Message, Receive, Scope, Send
 
-from app.delivery import NiceToHaveTask, nice_to_have
-from app.delivery.nice_to_have import OVERDUE, THREADS, prepare, run_calls
+from app.delivery import NiceToHaveTask, nice_to_have, threads
+from app.delivery.nice_to_have import prepare, run_calls
+from app.delivery.threads import OVERDUE, THREADS
 from app.dependencies import Tasks
 from tests.delivery.bare.waiting import WITHIN_SECONDS, eventually_async
 
@@ -193,7 +193,7 @@ def test_time_limit_covers_all_attempts_and_the_next_task_runs(
 async def test_def_tasks_past_their_time_limit_hold_up_the_next_only_when_they_are_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sys.modules[run_calls.__module__], "OVERDUE", 2)
+    monkeypatch.setattr(threads, "OVERDUE", 2)
     release = threading.Event()
     ended: list[None] = []
 
@@ -259,13 +259,13 @@ async def test_def_tasks_have_few_threads_and_none_of_the_routes() -> None:
     release = threading.Event()
     lock = threading.Lock()
     running: list[int] = [0]
-    threads: set[threading.Thread] = set()
+    used: set[threading.Thread] = set()
 
     @nice_to_have
     def blocks() -> None:
         with lock:
             running.append(running[-1] + 1)
-            threads.add(threading.current_thread())
+            used.add(threading.current_thread())
         release.wait(WITHIN_SECONDS)
         with lock:
             running.append(running[-1] - 1)
@@ -298,7 +298,7 @@ async def test_def_tasks_have_few_threads_and_none_of_the_routes() -> None:
             release.set()
     assert max(running) == THREADS
     assert running[-1] == 0
-    assert len(threads) <= THREADS + OVERDUE  # They are used again.
+    assert len(used) <= THREADS + OVERDUE  # They are used again.
     assert count("blocks", "succeeded") == 50
 
 

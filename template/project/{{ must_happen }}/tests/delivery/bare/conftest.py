@@ -34,7 +34,7 @@ with pytest.MonkeyPatch.context() as environment:
     environment.setenv("DATABASE_URL", f"sqlite+aiosqlite:///{DATABASE}")
 
     from app.database import database_engine
-    from app.delivery import definitions, relay
+    from app.delivery import definitions, notifications
     from tests.delivery.bare.probes import TABLES, service
 
 Query = Callable[..., list[Any]]
@@ -86,6 +86,6 @@ async def connections() -> AsyncIterator[None]:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """A client of the service, which runs its tasks itself and looks for due ones often."""
-    monkeypatch.setattr(relay, "INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(notifications, "INTERVAL_SECONDS", 0.05)
     with TestClient(service) as client:
         yield client

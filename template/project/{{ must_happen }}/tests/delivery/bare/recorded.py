@@ -6,7 +6,8 @@ from uuid import UUID
 from sqlalchemy import select, text, update
 
 from app.database import session_factory
-from app.delivery import MustHappenTask, Enqueuer, ledger
+from app.delivery import Enqueuer, MustHappenTask, ledger
+from app.delivery.table import columns, from_now, task_table
 
 P = ParamSpec("P")
 
@@ -26,24 +27,20 @@ async def record(task: MustHappenTask[Any], arguments: str = "{}") -> UUID:
 async def get(task_id: UUID) -> Any:
     """Return a task's row."""
     async with session_factory() as session:
-        found = await session.execute(
-            select(ledger.tasks).where(ledger.tasks.c.id == task_id)
-        )
+        found = await session.execute(select(task_table).where(columns.id == task_id))
         return found.one()
 
 
 async def alter(*task_ids: UUID, **values: Any) -> None:
     """Change these tasks' rows, whatever their state."""
-    statement = (
-        update(ledger.tasks).where(ledger.tasks.c.id.in_(task_ids)).values(**values)
-    )
+    statement = update(task_table).where(columns.id.in_(task_ids)).values(**values)
     async with session_factory.begin() as session:
         await session.execute(statement)
 
 
 async def let_wake(*task_ids: UUID) -> None:
     """Let the moment come for which tasks wait, or the end of their leases."""
-    await alter(*task_ids, wake_at=ledger.from_now(-1))
+    await alter(*task_ids, wake_at=from_now(-1))
 
 
 async def effects(task_id: UUID) -> list[int]:

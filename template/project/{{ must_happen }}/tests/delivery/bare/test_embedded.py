@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from app.delivery import TaskContext, embedded, ledger, must_happen, relay
+from app.delivery import TaskContext, embedded, ledger, must_happen, notifications
 from tests.delivery.bare.probes import TABLES, probe
 from tests.delivery.bare.processes import Service
 from tests.delivery.bare.recorded import enqueue, get
@@ -136,7 +136,7 @@ async def test_shutdown_is_not_missed_for_a_nudge(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before Python 3.12 `asyncio.wait_for` forgets a cancellation (python/cpython#86296)."""
-    monkeypatch.setattr(relay, "INTERVAL_SECONDS", 3600)
+    monkeypatch.setattr(notifications, "INTERVAL_SECONDS", 3600)
     for _ in range(5):
         async with running_worker() as wake:
             task_id = await enqueue(probe)
@@ -156,7 +156,7 @@ async def test_shutdown_is_not_missed_for_a_nudge(
 async def test_no_more_than_so_many_run_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(relay, "INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(notifications, "INTERVAL_SECONDS", 0.01)
     running: list[int] = [0]
     release = asyncio.Semaphore(0)
 

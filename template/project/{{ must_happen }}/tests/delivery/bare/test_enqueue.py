@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 from app.database import session_factory
-from app.delivery import Enqueuer, relay
+from app.delivery import Enqueuer, notifications
 from tests.delivery.bare.probes import notes, probe, probe_note, service
 from tests.delivery.bare.recorded import enqueue
 from tests.delivery.bare.waiting import eventually
@@ -54,7 +54,7 @@ def test_task_of_a_dependency_runs_too(client: TestClient) -> None:
 
 
 def test_task_starts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "INTERVAL_SECONDS", 3600)
+    monkeypatch.setattr(notifications, "INTERVAL_SECONDS", 3600)
     with TestClient(service) as client:
         # The first may be found by the first look at the ledger, the second by the
         # nudge only.
@@ -103,7 +103,7 @@ def test_children_do_not_exist_if_their_parent_fails(
 
 
 def test_children_start_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "INTERVAL_SECONDS", 3600)
+    monkeypatch.setattr(notifications, "INTERVAL_SECONDS", 3600)
     with TestClient(service) as client:
         parent = finish(
             client, client.post("/probes/family", params={"fails": False}).json()["id"]

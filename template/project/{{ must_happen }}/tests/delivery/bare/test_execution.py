@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from app.delivery import TaskContext, ledger, must_happen
+from app.delivery import TaskContext, ledger, must_happen, notifications
 from app.delivery.execution import execute
 from app.settings import settings
 from tests.delivery.bare.probes import break_promise, have_effect, probe
@@ -260,23 +260,21 @@ async def test_what_is_no_task_cannot_be_enqueued_by_a_task() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_children_are_announced_after_the_commit_only(
-    fails: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    announced: list[str] = []
-    monkeypatch.setattr(ledger, "on_commit", lambda: announced.append("committed"))
+async def test_children_are_announced_after_the_commit_only(fails: bool) -> None:
+    with notifications.woken_by_commits() as wake:
 
-    @must_happen(max_attempts=1)
-    async def parent(task: TaskContext) -> None:
-        await task.enqueue(probe)
-        assert announced == []
-        if fails:
-            raise RuntimeError("no child may exist")
+        @must_happen(max_attempts=1)
+        async def parent(task: TaskContext) -> None:
+            await task.enqueue(probe)
+            assert not wake.is_set()
+            if fails:
+                raise RuntimeError("no child may exist")
 
-    task_id = await enqueue(parent)
-    assert announced.pop() == "committed"
-    await execute(task_id)
-    assert announced == ([] if fails else ["committed"])
+        task_id = await enqueue(parent)
+        assert wake.is_set()
+        wake.clear()
+        await execute(task_id)
+        assert wake.is_set() is not fails
 
 
 async def test_task_longer_than_its_lease_runs_once(

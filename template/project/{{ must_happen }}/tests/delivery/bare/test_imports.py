@@ -1,5 +1,6 @@
-"""What a worker and a relay load, each time that one starts or is started again."""
+"""What each process loads, every time that one starts or is started again."""
 
+import ast
 import shutil
 import sys
 from pathlib import Path
@@ -7,14 +8,48 @@ from pathlib import Path
 from tests.delivery.bare.processes import ROOT, run
 
 
-def test_workers_and_relays_start_without_fastapi(tmp_path: Path) -> None:
+def loaded_by(imported: str, folder: Path) -> set[str]:
+    """Import these without routes and tasks, and return every module that is loaded.
+
+    The service's own routes and tasks may import what they like.
+    """
     shutil.copytree(
-        ROOT / "app", tmp_path / "app", ignore=shutil.ignore_patterns("tasks")
+        ROOT / "app", folder / "app", ignore=shutil.ignore_patterns("api", "tasks")
     )
-    # The service's own tasks may import what they like.
-    (tmp_path / "app/tasks").mkdir()
-    code = "import sys, app.delivery.engine, app.delivery.relay; print(*sys.modules)"
-    done = run(sys.executable, "-c", code, folder=tmp_path)
-    loaded = set(done.stdout.split())
-    assert {"app.delivery.engine", "app.delivery.relay"} <= loaded, done.stderr
+    (folder / "app/tasks").mkdir()
+    shutil.copytree(ROOT / "app/api", folder / "app/api", ignore=_all_but_init)
+    code = f"import sys, {imported}; print(*sys.modules)"
+    done = run(sys.executable, "-c", code, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def _all_but_init(_: str, names: list[str]) -> set[str]:
+    return set(names) - {"__init__.py"}
+
+
+def packages_imported(path: Path) -> set[str]:
+    """Return the packages that a module imports at its start."""
+    body = ast.parse(path.read_text()).body
+    modules = [
+        a.name for node in body if isinstance(node, ast.Import) for a in node.names
+    ]
+    modules += [node.module or "" for node in body if isinstance(node, ast.ImportFrom)]
+    return {module.partition(".")[0] for module in modules}
+
+
+def test_workers_and_relays_start_without_fastapi(tmp_path: Path) -> None:
+    loaded = loaded_by("app.delivery.engine, app.delivery.relay", tmp_path)
+    assert {"app.delivery.engine", "app.delivery.relay"} <= loaded
     assert not {"app.dependencies", "fastapi", "starlette"} & loaded
+
+
+def test_api_starts_without_what_publishes_and_its_client(tmp_path: Path) -> None:
+    engine = ROOT / "app/delivery/engine.py"
+    others = {path for path in (ROOT / "app").rglob("*.py") if path != engine}
+    clients = packages_imported(engine) - sys.stdlib_module_names
+    clients -= set().union(*map(packages_imported, others))
+    assert clients
+    loaded = loaded_by("app.main", tmp_path)
+    assert "fastapi" in loaded
+    assert not {"app.delivery.engine", "app.delivery.relay", *clients} & loaded

@@ -8,6 +8,7 @@ import pytest
 
 from app.delivery import ledger
 from app.delivery.statements import query
+from app.delivery.table import from_now, task_table
 from app.settings import settings
 from tests.delivery.bare.probes import probe, probe_failing
 from tests.delivery.bare.recorded import alter, enqueue, get, let_wake
@@ -50,7 +51,7 @@ async def test_interrupted_tasks_are_taken_before_a_backlog() -> None:
     for task_id in interrupted:
         await claim(task_id)
     backlog = [await enqueue(probe) for _ in range(5)]
-    await alter(*backlog, wake_at=ledger.from_now(-3600))
+    await alter(*backlog, wake_at=from_now(-3600))
     await let_wake(*interrupted)
     assert {message.id for message in await ledger.take_due(3, 60)} > set(interrupted)
     assert len(await ledger.take_due(10, 60)) == 4
@@ -61,7 +62,7 @@ async def test_due_tasks_are_claimed_at_once_interrupted_ones_first() -> None:
     for task_id in (last, interrupted):
         await claim(task_id)
     waiting = await enqueue(probe)
-    await alter(waiting, wake_at=ledger.from_now(-3600))
+    await alter(waiting, wake_at=from_now(-3600))
     later = await enqueue(probe.using(delay=timedelta(hours=1)))
     await let_wake(last, interrupted)
     claims = await ledger.claim_due(2) + await ledger.claim_due(10)
@@ -175,7 +176,7 @@ async def test_only_the_oldest_of_what_the_broker_lacks_are_presumed_lost() -> N
     await publish(*settled, elsewhere)
     for age, task_id in enumerate([*reversed(settled), elsewhere]):
         age_of_lease = settings.lease_seconds + 10 + age
-        await alter(task_id, published_at=ledger.from_now(-age_of_lease))
+        await alter(task_id, published_at=from_now(-age_of_lease))
     fresh = await enqueue(probe)
     await publish(fresh)
     assert await ledger.count_published() == {"default": 7, "probes": 1}
@@ -192,7 +193,7 @@ async def test_running_task_is_not_presumed_lost() -> None:
     task_id = await enqueue(probe)
     await publish(task_id)
     await claim(task_id)
-    await alter(task_id, published_at=ledger.from_now(-1000))
+    await alter(task_id, published_at=from_now(-1000))
     assert await ledger.count_published() == {}
     assert await ledger.presume_lost("default", 1) == 0
 
@@ -201,7 +202,7 @@ async def test_prune_deletes_what_is_old_and_has_not_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(settings, "retention_days", 2)
-    old, new = ledger.from_now(-2.1 * 86_400), ledger.from_now(-1.9 * 86_400)
+    old, new = from_now(-2.1 * 86_400), from_now(-1.9 * 86_400)
     kept = [await enqueue(probe)]
     deleted: list[UUID] = []
     for status in ("succeeded", "cancelled", "failed"):
@@ -215,7 +216,7 @@ async def test_prune_deletes_what_is_old_and_has_not_failed(
         1,
         0,
     ]
-    left = await query(ledger.tasks.select())
+    left = await query(task_table.select())
     assert {row.id for row in left} == set(kept)
 
 

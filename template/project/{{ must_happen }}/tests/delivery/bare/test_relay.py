@@ -14,11 +14,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import update
 
-import app.delivery
 from app.database import session_factory
-from app.delivery import Enqueuer, ledger, relay
+from app.delivery import Enqueuer, ledger, notifications, relay
 from app.delivery.execution import execute
 from app.delivery.ledger import Message
+from app.delivery.table import columns, from_now, task_table
 from app.settings import settings
 from tests.delivery.bare.probes import probe, probe_parent
 from tests.delivery.bare.recorded import alter, effects, enqueue, get, let_wake
@@ -57,7 +57,7 @@ class Broker:
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     broker = Broker()
-    monkeypatch.setattr(app.delivery, "engine", broker, raising=False)
+    monkeypatch.setattr(relay, "engine", broker)
     monkeypatch.setattr(settings, "broker_url", "stand-in://")
     return broker
 
@@ -77,11 +77,11 @@ async def publish_all() -> None:
 
 async def let_a_lease_pass() -> None:
     """Make every publication older than a lease."""
-    long_ago = ledger.from_now(-settings.lease_seconds - 1)
+    long_ago = from_now(-settings.lease_seconds - 1)
     async with session_factory.begin() as session:
         await session.execute(
-            update(ledger.tasks)
-            .where(ledger.tasks.c.published_at.is_not(None))
+            update(task_table)
+            .where(columns.published_at.is_not(None))
             .values(published_at=long_ago)
         )
 
@@ -158,7 +158,7 @@ async def test_empty_broker_gets_everything_again(broker: Broker) -> None:
 async def test_relay_goes_on_after_an_outage(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(relay, "INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(notifications, "INTERVAL_SECONDS", 0.01)
     broker.refuses = True
     task_id = await enqueue(probe)
 
@@ -179,7 +179,7 @@ async def test_relay_goes_on_after_an_outage(
 async def test_relay_leaves_a_broker_that_is_down_in_peace(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "INTERVAL_SECONDS", 0.3)
+    monkeypatch.setattr(notifications, "INTERVAL_SECONDS", 0.3)
     broker.refuses = True
     await enqueue(probe)
     started = asyncio.get_running_loop().time()
@@ -201,7 +201,7 @@ async def test_relay_is_told_of_the_children_of_a_task_that_succeeded(
     async def notify() -> None:
         told.append((await get(parent)).status)
 
-    monkeypatch.setattr(relay, "notify", notify)
+    monkeypatch.setattr(notifications, "notify", notify)
     parent = await enqueue(probe_parent, fails)
     await execute(parent)
     assert told == ([] if fails else ["succeeded"])

@@ -1,0 +1,86 @@
+"""Tell relays and the embedded worker that something is due, so that it starts at once.
+
+In a process, each commit of recorded tasks wakes whoever waits for one. To the relays,
+which are processes of their own, PostgreSQL carries a notification. It is a hint that
+may be lost: whoever waits also looks for itself once in a while.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import asyncpg
+from sqlalchemy import event, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from app.database import IS_SQLITE, connect
+from app.delivery.statements import query
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two looks of a relay, or of the embedded worker, that nothing wakes.
+INTERVAL_SECONDS = 1.0
+# Seconds between two notifications of a process, which gather requests meanwhile.
+PAUSE_SECONDS = 0.05
+CHANNEL = "tasks_due"
+
+_waiting: set[asyncio.Event] = set()
+
+
+def wake_after_commit(session: AsyncSession) -> None:
+    """Wake whoever waits in this process as soon as this session commits."""
+    session.info["has_recorded"] = True
+
+
+@event.listens_for(Session, "after_commit")
+def _wake(session: Session) -> None:
+    if session.info.pop("has_recorded", False):
+        for wake in _waiting:
+            wake.set()
+
+
+@contextlib.contextmanager
+def woken_by_commits() -> Iterator[asyncio.Event]:
+    """Yield an event that each commit of recorded tasks in this process sets."""
+    wake = asyncio.Event()
+    _waiting.add(wake)
+    try:
+        yield wake
+    finally:
+        _waiting.remove(wake)
+
+
+async def wait(wake: asyncio.Event) -> None:
+    """Wait until woken, or until it is time for another look."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(INTERVAL_SECONDS):
+            await wake.wait()
+    wake.clear()
+
+
+async def notify() -> None:
+    """Tell the relays that something is due; nothing is lost if that fails."""
+    if IS_SQLITE:
+        return
+    try:
+        await query(select(func.pg_notify(CHANNEL, "")))
+    except Exception as error:
+        logger.warning("the relays will find out by themselves: %r", error)
+
+
+async def notify_when_woken(wake: asyncio.Event) -> None:
+    """Tell the relays what this process records, until cancelled; no request waits."""
+    while True:
+        await wake.wait()
+        wake.clear()
+        await notify()
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def listen(wake: asyncio.Event) -> asyncpg.Connection:
+    """Open a connection over which each notification sets the event."""
+    connection = await connect()
+    await connection.add_listener(CHANNEL, lambda *_: wake.set())
+    return connection
