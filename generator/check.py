@@ -8,10 +8,10 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from generator import types_cache
-from generator.commands import Outcome, run, uv
-from generator.refusal import Refusal
 from generator.rendering import render
 from generator.variants import Variant
+from hooks.commands import Outcome, run, uv
+from hooks.refusal import Refusal
 
 # Far above what a step, and a single test, take on two busy cores: only a hang reaches
 # them.

@@ -1,10 +1,11 @@
-"""The command `musthappen`: what can be asked of this repository, in a terminal or in CI."""
+"""Offer the command `musthappen`: what can be asked of this repository, here or in CI."""
 
 import json
 import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -12,17 +13,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.command import bench
 from generator.check import Check, Report, Step
-from generator.commands import stop_all
 from generator.drill.command import drill
 from generator.new import make_project
 from generator.progress import Progress
-from generator.refusal import Refusal
 from generator.rendering import find_template
 from generator.update import update_project
 from generator.variants import PYTHONS, VARIANTS, find_variants
 from hooks import before
+from hooks.commands import stop_all
+from hooks.refusal import Refusal
 
 app = typer.Typer(
     help="FastAPI projects whose background tasks keep the promise that was chosen.",
@@ -49,7 +49,7 @@ Data = Annotated[
 Install = Annotated[bool, typer.Option(help="Lock and install the dependencies.")]
 
 
-@app.command()
+@app.command("variants")
 def variants() -> None:
     """List the variants: every valid combination of answers that changes what is generated."""
     table = Table("variant", "delivery", "engine", "broker")
@@ -62,7 +62,7 @@ def variants() -> None:
     console.print(table)
 
 
-@app.command()
+@app.command("matrix")
 def matrix() -> None:
     """Print the jobs of a CI matrix as JSON: every variant on every supported Python."""
     jobs = [
@@ -71,7 +71,7 @@ def matrix() -> None:
     typer.echo(json.dumps({"include": jobs}))
 
 
-@app.command()
+@app.command("new")
 def new(
     target: Annotated[Path, typer.Argument(metavar="DEST", help="The folder to make.")],
     data: Data = None,
@@ -106,7 +106,7 @@ def new(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command("update")
 def update(
     project: Annotated[
         Path, typer.Argument(metavar="PROJECT", help="Its folder.")
@@ -165,7 +165,7 @@ def update(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command("check")
 def check(
     names: Annotated[
         list[str] | None,
@@ -201,16 +201,26 @@ def check(
         raise typer.Exit(1)
 
 
-app.command()(bench)
-
-
 def main() -> None:
     """Run the command; a refusal is one line and exit code 2."""
     try:
+        _join_others()
         app()
     except (Refusal, OSError) as reason:
         typer.secho(f"musthappen: {reason}", fg="red", err=True)
         sys.exit(2)
+
+
+def _join_others() -> None:
+    """Join the commands of packages above ours, unless one of our own is asked for.
+
+    We may not import them, and what they need takes longer to load than we do.
+    """
+    known = {command.name for command in app.registered_commands}
+    if known.isdisjoint(sys.argv[1:2]):
+        for command in entry_points(group="musthappen.commands"):
+            if command.name not in known:
+                app.command(command.name)(command.load())
 
 
 def _in_terminal() -> bool:

@@ -10,12 +10,12 @@ from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
 
-from generator.commands import uv
-from generator.refusal import Refusal
 from generator.rendering import has_changes, render
 from generator.steps import UNREPEATABLE, print_commands, print_remark, take
 from hooks import before
 from hooks.after import NEW, Step
+from hooks.commands import uv
+from hooks.refusal import Refusal
 
 _FIRST_REQUEST = {
     "nice_to_have": ("signups", '{"email": "ada@example.com"}'),

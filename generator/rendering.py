@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from generator.commands import run
 from generator.compiling import compiled_once
-from generator.refusal import Refusal
+from hooks.commands import run
+from hooks.refusal import Refusal
 
 ANSWERS = ".copier-answers.yml"
 CURRENT = ":current:"  # as Copier calls it

@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from generator.refusal import Refusal
 from hooks.after import Step
+from hooks.refusal import Refusal
 
 UNREPEATABLE = "a project made of them cannot be updated"
 

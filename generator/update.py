@@ -18,15 +18,15 @@ from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
 
-from generator.commands import git, run
-from generator.refusal import Refusal
 from generator.rendering import CURRENT, read_answers, render_again
 from generator.rendering import update as merge
 from generator.steps import UNREPEATABLE, print_commands, print_remark, take
 from generator.variants import name_of
 from hooks import before
 from hooks.after import INSTALL, TEST
+from hooks.commands import git, run
 from hooks.conflicts import find_conflicts
+from hooks.refusal import Refusal
 
 _KINDS = {  # in the order of `Rehearsal`, the ones last that need a decision
     "change": "",

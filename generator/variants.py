@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from generator.refusal import Refusal
+from hooks.refusal import Refusal
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 

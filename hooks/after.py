@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator.commands import git, run, uv
-from generator.refusal import Refusal
+from hooks.commands import git, run, uv
 from hooks.conflicts import find_conflicts
+from hooks.refusal import Refusal
 
 
 def install(project: Path, _: str) -> str | None:

@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from generator.commands import git
-from generator.refusal import Refusal
+from hooks.commands import git
 from hooks.conflicts import find_conflicts
+from hooks.refusal import Refusal
 
 
 def check_tools() -> None:

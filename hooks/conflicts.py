@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from generator.commands import git
+from hooks.commands import git
 
 _SEARCHES = (
     ("diff-files", "--name-only", "--relative", "-z", "--diff-filter=U"),

@@ -9,23 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from generator.commands import stream
+from generator.drill.inside.order import Order, Settings
 from generator.drill.references import REFERENCES, Reference
 from generator.drill.target import PACKAGE, Target
-from generator.refusal import Refusal
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to drill."""
-
-    database: str
-    tasks: int | None
-    rate: float
-    seed: int
-    duration: float
-    outage: float
-    lease: float
+from hooks.commands import stream
+from hooks.refusal import Refusal
 
 
 @dataclass
@@ -70,14 +58,7 @@ def drill(
     Raises:
         Refusal: A server is missing, or the drill ended before it was through.
     """
-    order = {
-        "engine": target.engine,
-        "broker": target.broker,
-        "reference": target.reference and target.reference.setting,
-        "patience": target.reference.patience if target.reference else 0.0,
-        "faults": faults,
-        **asdict(settings),
-    }
+    order = _order(target, faults, settings)
     versions: dict[str, str] = {}
     left = set(faults)
     noise: list[str] = []
@@ -100,10 +81,22 @@ def drill(
             on_result(_result(target, event, settings, versions))
 
     python = copy / ".venv/bin/python"
-    stream([str(python), "-m", PACKAGE, json.dumps(order)], copy, on_line)
+    stream([str(python), "-m", PACKAGE, json.dumps(asdict(order))], copy, on_line)
     if left:
         why = noise[-1] if noise else "no output"
         raise Refusal(f"{target.name}: the drill ended before it was through: {why}")
+
+
+def _order(target: Target, faults: list[str], settings: Settings) -> Order:
+    reference = target.reference
+    return Order(
+        **asdict(settings),
+        engine=target.engine,
+        broker=target.broker,
+        faults=faults,
+        reference=reference.setting if reference else None,
+        patience=reference.patience if reference else 0.0,
+    )
 
 
 def _result(

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import yaml
 
-from generator.commands import run, uv
 from generator.drill.references import REFERENCES, Reference
-from generator.refusal import Refusal
-from generator.rendering import read_questions, render
+from generator.rendering import ANSWERS, read_questions, render
 from generator.variants import VARIANTS, find_variants
+from hooks.commands import run, uv
+from hooks.refusal import Refusal
 
-ANSWERS_FILE = ".copier-answers.yml"
 PACKAGE = "musthappen_drill"
 """The name of `inside` in the copy."""
 
@@ -92,11 +91,9 @@ def _find_target(name: str, template: Path) -> Target:
             raise Refusal(f"{name} promises nothing that a drill could break")
         return _target(name, dict(variant.answers))
     try:
-        recorded = yaml.safe_load((folder / ANSWERS_FILE).read_text())
+        recorded = yaml.safe_load((folder / ANSWERS).read_text())
     except (OSError, yaml.YAMLError):
-        raise Refusal(
-            f"{name} is no generated project: it has no {ANSWERS_FILE}"
-        ) from None
+        raise Refusal(f"{name} is no generated project: it has no {ANSWERS}") from None
     questions = read_questions(template)
     answers = {key: value for key, value in recorded.items() if key in questions}
     if answers.get("delivery") != "must_happen":

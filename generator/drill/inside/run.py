@@ -17,6 +17,7 @@ from tests.delivery.support.servers import OwnServer
 
 from .books import Books, PostgresqlServer, SqliteBooks, started, unfinished
 from .load import Load
+from .order import Order
 from .service import Service
 
 WARM_UP = 30
@@ -25,24 +26,6 @@ LONG_TASKS = 2
 """As many as run at a time in the smallest worker; others would keep an interrupted one waiting."""
 GATHER_SECONDS = 5.0
 """How long the others may take to start once one of them runs."""
-
-
-@dataclass
-class Order:
-    """What the command asks for; `reference` is the setting of an engine without a ledger."""
-
-    engine: str
-    broker: str
-    reference: str | None
-    patience: float
-    database: str
-    faults: list[str]
-    tasks: int | None
-    rate: float
-    seed: int
-    duration: float
-    outage: float
-    lease: float
 
 
 @dataclass
@@ -85,37 +68,46 @@ class Run:
         self.notes: list[str] = []
         self.moments: list[float] = []
         self.windows: list[tuple[float, float]] = []
-        self.poison = 0
         self.folder = servers.scratch / f"run-{secrets.token_hex(4)}"
         self.folder.mkdir()
-        self.books: Books
-        if servers.databases is None:
-            self.books = SqliteBooks(self.folder / "app.db")
-        else:
-            self.books = servers.databases.make()
+
+        self.books = self._open_books()
+        self.proxy = self._start_proxy() if through_proxy else None
         port = free_port()
-        environment = {
+        self.service = Service(
+            *(servers.folder, port, self._settings(port), servers.reaper),
+            overrides or {},
+        )
+        self.traffic = Load(port, self.path, order.seed)
+
+    def _open_books(self) -> Books:
+        if self.servers.databases is None:
+            return SqliteBooks(self.folder / "app.db")
+        return self.servers.databases.make()
+
+    def _start_proxy(self) -> Proxy | None:
+        if self.servers.broker is None:
+            return None
+        return Proxy("127.0.0.1", _port_of(self.servers.broker.url))
+
+    def _settings(self, port: int) -> dict[str, str]:
+        """Return what the processes of the service are started with."""
+        settings = {
             "DATABASE_URL": self.books.url,
             "OPERATOR_TOKEN": secrets.token_urlsafe(),
-            "LEASE_SECONDS": str(order.lease),
+            "LEASE_SECONDS": str(self.order.lease),
             "PORT": str(port),
             "DRILL_FOLDER": str(self.folder),
         }
-        if order.reference is not None:
-            environment["REFERENCE_SETTINGS"] = order.reference
-        self.proxy: Proxy | None = None
-        if servers.broker is not None:
-            url = environment["BROKER_URL"] = servers.broker.url
-            if through_proxy:
-                server_port = url.rpartition(":")[2].partition("/")[0]
-                self.proxy = Proxy("127.0.0.1", int(server_port))
-                environment["BROKER_URL"] = url.replace(
-                    server_port, str(self.proxy.port)
-                )
-        self.service = Service(
-            servers.folder, port, environment, servers.reaper, overrides or {}
-        )
-        self.traffic = Load(port, self.path, order.seed)
+        if self.order.reference is not None:
+            settings["REFERENCE_SETTINGS"] = self.order.reference
+
+        if self.servers.broker is not None:
+            url = self.servers.broker.url
+            if self.proxy is not None:
+                url = url.replace(str(_port_of(url)), str(self.proxy.port))
+            settings["BROKER_URL"] = url
+        return settings
 
     @property
     def broker(self) -> OwnServer:
@@ -297,3 +289,7 @@ class Run:
 
     def _has_ledger(self) -> bool:
         return bool(self.books.rows("SELECT count(*) FROM tasks"))
+
+
+def _port_of(url: str) -> int:
+    return int(url.rpartition(":")[2].partition("/")[0])

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-import benchmarks
 from generator.variants import VARIANTS
 
 BACKGROUND_TASKS = "background-tasks"
 
-_SERVICES = Path(benchmarks.__file__).parent / "references/services"
+_SERVICES = Path(__file__).with_name("services")
 _API = "api: exec uvicorn services.drill_api:app --host 127.0.0.1 --port $PORT"
 _ANY_VARIANT = "dramatiq-redis"
 """Whose environment serves what needs no engine."""
