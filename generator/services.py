@@ -1,4 +1,4 @@
-"""Run what a generated project consists of: read its Procfile, find a port, wait for it."""
+"""Run a generated service: read its Procfile, find it a port, and wait for it."""
 
 import contextlib
 import re
@@ -13,7 +13,7 @@ Seen = TypeVar("Seen")
 
 
 def read_procfile(project: Path) -> dict[str, str]:
-    """Return the command of each type of process, by its name; empty without a Procfile."""
+    """Return the command of each type of process; without a Procfile, there is none."""
     file = project / "Procfile"
     text = file.read_text() if file.is_file() else ""
 

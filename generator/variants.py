@@ -1,4 +1,4 @@
-"""The variants: one list, of which the table, the CI matrix, checks and tests are made."""
+"""List the variants once, for the table, the CI matrix, the checks and the tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

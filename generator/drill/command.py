@@ -150,6 +150,7 @@ def _write(
 ) -> None:
     if json_file:
         report.dump(results, json_file)
+
     if svg_file:
         svg_file.write_text(picture.draw(results))
     if page_file:

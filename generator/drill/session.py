@@ -1,4 +1,4 @@
-"""Starts the drill inside a copy, and turns what it prints into progress and results."""
+"""Start the drill inside a copy, and turn what it prints into progress and results."""
 
 import json
 import os
@@ -36,7 +36,10 @@ class Result:
 
     @property
     def broken(self) -> list[str]:
-        """The promises that were broken, or why the drill failed; a reference promises nothing."""
+        """The promises that were broken, or why the drill failed.
+
+        A reference promises nothing.
+        """
         return list(self.figures["broken"])
 
     @property
@@ -70,6 +73,7 @@ def drill(
         except (ValueError, KeyError, AttributeError):
             noise.append(line)
             return
+
         if kind == "progress":
             on_progress(event["fault"], event["text"])
         elif kind == "versions":
@@ -82,6 +86,7 @@ def drill(
 
     python = copy / ".venv/bin/python"
     stream([str(python), "-m", PACKAGE, json.dumps(asdict(order))], copy, on_line)
+
     if left:
         why = noise[-1] if noise else "no output"
         raise Refusal(f"{target.name}: the drill ended before it was through: {why}")
@@ -119,4 +124,5 @@ def _result(
 
 def machine() -> str:
     """Return what the drill ran on, in one line."""
-    return f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores"
+    system = f"{platform.system()} {platform.release()}"
+    return f"{system}, {platform.machine()}, {os.cpu_count()} cores"

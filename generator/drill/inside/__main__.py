@@ -50,6 +50,7 @@ def drill(order: Order, folder: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="drill-"))
     scratch.chmod(0o711)  # The user who runs PostgreSQL passes through.
     reaper = Reaper(scratch)
+
     try:
         servers = _start_servers(order, folder, scratch, reaper)
         tell("versions", **_versions(servers))
@@ -64,11 +65,13 @@ def _start_servers(
 ) -> Servers:
     if order.database == "sqlite":
         return Servers(folder, scratch, reaper, None, None, None)
+
     tell("progress", fault="", text="starting servers")
     postgresql = start_postgresql(scratch, reaper)
     broker = start_broker(scratch, reaper) if order.broker else None
     assert isinstance(postgresql, OwnServer)
     assert broker is None or isinstance(broker, OwnServer)
+
     databases = PostgresqlServer(postgresql.url)
     subprocess.run(
         [sys.executable, "-m", "alembic", "upgrade", "heads"],
@@ -149,6 +152,7 @@ def _versions(servers: Servers) -> dict[str, str]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+
     if servers.databases is not None:
         versions["PostgreSQL"] = servers.databases.version
     if servers.broker is not None:
@@ -168,6 +172,7 @@ def main() -> None:
     # We kill servers: only our own.
     for name in ("TEST_DATABASE_URL", "TEST_BROKER_URL"):
         os.environ.pop(name, None)
+
     try:
         drill(order, Path.cwd())
     except pytest.fail.Exception as error:

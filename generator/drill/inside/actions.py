@@ -36,7 +36,7 @@ def worker_killed(run: Run) -> None:
 
 
 def worker_killed_busy(run: Run) -> None:
-    """SIGKILL the worker, time and again, soon after it has begun to take tasks from the queue.
+    """SIGKILL the worker, time and again, soon after it has begun to take tasks.
 
     While it starts again, the queue fills up.
     """
@@ -45,12 +45,13 @@ def worker_killed_busy(run: Run) -> None:
         for _ in range(BUSY_KILLS):
             if not run.wait_until_more_start(run.random.randint(2, 8)):
                 break
+
             with run.fault("busy worker killed"):
                 run.service.worker.kill()
 
 
 def child_killed(run: Run) -> None:
-    """SIGKILL one process of the worker's pool, three times, in the middle of its task."""
+    """SIGKILL one process of the worker's pool, three times, while it runs a task."""
     with run.load():
         for share in (0.2, 0.45, 0.7):
             run.wait_until_sent(share)
@@ -58,7 +59,7 @@ def child_killed(run: Run) -> None:
 
 
 def worker_terminated(run: Run) -> None:
-    """SIGTERM the worker, then SIGKILL it after its grace: tasks shorter and longer than that."""
+    """SIGTERM the worker, and SIGKILL it after its grace: short and long tasks."""
     with run.load():
         run.wait_until_sent(0.25)
         short = run.start_long_tasks(seconds=GRACE_SECONDS / 2)
@@ -67,6 +68,7 @@ def worker_terminated(run: Run) -> None:
         run.wait_until_sent(0.6)
         what = "worker told to end, tasks longer than its grace"
         run.interrupt(what, lambda _: _terminate(run), 2 * GRACE_SECONDS)
+
     run.settle()
     starts = started(run.books)
     again = sum(len(starts[each]) > 1 for each in short)
@@ -86,6 +88,7 @@ def worker_frozen(run: Run) -> None:
             run.service.worker.suspend()
             run.service.run("worker", "worker-2")
             run.wait_until_running_again()
+
         time.sleep(LONG_SECONDS / 2)  # It wakes while the other attempt runs.
         run.say("worker wakes")
         run.service.worker.resume()
@@ -115,6 +118,7 @@ def broker_emptied(run: Run) -> None:
             for data in run.servers.scratch.glob(f"{run.order.broker}-*/*"):
                 shutil.rmtree(data) if data.is_dir() else data.unlink()
             run.broker.start()
+
         run.service.worker.resume()
 
 
@@ -128,6 +132,7 @@ def broker_silent(run: Run) -> None:
             run.proxy.refuse()
             time.sleep(outage)
         run.proxy.accept()
+
         with run.fault("broker hangs"):
             run.proxy.hang()
             time.sleep(outage)
@@ -147,7 +152,7 @@ def api_killed(run: Run) -> None:
 
 
 def api_killed_at_commit(run: Run) -> None:
-    """SIGKILL the API straight after a commit, and what takes tasks before it publishes them."""
+    """SIGKILL the API after a commit, and what takes tasks before it publishes them."""
     with run.load():
         for number, share in enumerate((0.15, 0.3, 0.45, 0.6, 0.75)):
             run.wait_until_sent(share)
@@ -171,6 +176,7 @@ def database_restarted(run: Run) -> None:
             run.servers.postgresql.stop()
             run.servers.postgresql.start()
             run.wait_until_running_again()
+
         run.wait_until_sent(0.6)
         run.interrupt("connections cut", lambda _: _cut_connections(run))
 
@@ -195,6 +201,7 @@ def messages_repeated(run: Run) -> None:
         with run.fault("messages repeated"):
             _push_again(run)
     run.settle()
+
     before = sum(map(len, started(run.books).values()))
     _push_again(run)
     run.traffic.send()
@@ -216,7 +223,7 @@ def poison(run: Run) -> None:
 
 
 def strangers(run: Run) -> None:
-    """Put into the queue what no enqueue has sent: garbage, pickles, unknown names, forged ids."""
+    """Put into the queue what no enqueue has sent, such as garbage and forged ids."""
     opened = run.folder / "unpickled"
     with run.load():
         run.wait_until_sent(0.3)
@@ -237,12 +244,14 @@ def clocks_apart(run: Run) -> None:
             run.interrupt(
                 "worker killed, clocks apart", lambda _: run.service.worker.kill()
             )
+
     run.settle()
     shifts = {
         round((each[3] - each[2]) / HOUR)
         for all_ in started(run.books).values()
         for each in all_
     }
+
     by = "libfaketime" if FAKETIME else "sitecustomize"
     run.notes.append(f"clocks of the workers, by {by}: {sorted(shifts)} h")
     run.expect(shifts & {-1, 1}, "no clock was shifted")
@@ -268,6 +277,7 @@ def everything(run: Run) -> None:
         _freeze,
         _poison_once,
     ]
+
     if not run.service.is_embedded:
         actions += [
             lambda run: run.service.worker.kill(),
@@ -287,6 +297,7 @@ def everything(run: Run) -> None:
         ]
         if run.order.engine != "arq":
             actions.append(lambda run: _kill_one(run.start_long_tasks()))
+
     end = time.monotonic() + run.order.duration
     bag: list[Callable[[Run], None]] = []
     with run.load(seconds=run.order.duration, tasks=tasks), run.fault("everything"):
@@ -298,6 +309,7 @@ def everything(run: Run) -> None:
             run.moments.append(time.time())
             bag.pop()(run)
             time.sleep(run.random.uniform(1, 4))
+
     run.notes.append(f"{len(run.moments) - 1} faults")
 
 
@@ -396,7 +408,7 @@ def _fill_up(run: Run) -> None:
 ACTIONS: dict[str, Callable[[Run], None]] = {
     name: globals()[name.replace("-", "_")] for name in FAULTS
 }
-"""What is done, by the fault's name; a fault without a function is an error at start."""
+"""What is done, by the fault's name; a fault without a function fails at the start."""
 
 OVERRIDES = {
     "messages-repeated": {name: {"DRILL_REPEAT": "3"} for name in ("api", "relay")},

@@ -1,4 +1,4 @@
-"""Describe each fault once: what is done, where it applies, and what must hold meanwhile.
+"""Describe each fault once: what is done, where it applies, what must hold.
 
 The command reads this to plan, list and print; the part inside joins it with the
 functions in `actions.py`. It is plain Python, because it is imported on both sides.
@@ -39,12 +39,12 @@ class Fault:
     """Whether requests must not become slower."""
 
     through_proxy: bool = False
-    """Whether the service reaches its broker through a proxy, which can be told to fail."""
+    """Whether the service reaches its broker through a proxy that can fail."""
 
     def applies(
         self, engine: str, database: str, *, is_reference: bool = False
     ) -> bool:
-        """Whether it can be done to this engine, if any, with a ledger in this database."""
+        """Whether it can be done to this engine, if any, with this kind of database."""
         if is_reference and (self.needs_ledger or database == "sqlite"):
             return False
 

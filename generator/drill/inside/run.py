@@ -1,4 +1,4 @@
-"""One run: a service under load, a fault, and the wait until everything has settled."""
+"""Run a service under load, let a fault happen, and wait until all has settled."""
 
 import contextlib
 import random
@@ -23,7 +23,7 @@ from .service import Service
 WARM_UP = 30
 LONG_SECONDS = 4.0
 LONG_TASKS = 2
-"""As many as run at a time in the smallest worker; others would keep an interrupted one waiting."""
+"""As many as the smallest worker runs at a time; an interrupted one must not queue."""
 GATHER_SECONDS = 5.0
 """How long the others may take to start once one of them runs."""
 
@@ -116,14 +116,15 @@ class Run:
         return self.servers.broker
 
     def warm_up(self) -> bool:
-        """Wait until tasks have gone the whole way, so that no request is the first of its kind.
+        """Wait until tasks have gone the whole way; return whether they have.
 
-        Return whether they have.
+        No request that is measured is the first of its kind then.
         """
         self.say("starting")
         self.service.wait_until_ready()
         for _ in range(WARM_UP):
             self.traffic.send()
+
         is_warm = self.settle("warming up")
         self.expect(is_warm, "no task has gone the whole way before the fault")
         self.traffic.forget_times()
@@ -136,7 +137,7 @@ class Run:
 
     @contextlib.contextmanager
     def load(self, seconds: float = 0, tasks: int | None = None) -> Iterator[None]:
-        """Send the load meanwhile, at the rate asked for, or slower to make it last `seconds`."""
+        """Send the load meanwhile, at the rate asked for, or slower for `seconds`."""
         tasks = tasks or self.order.tasks or 1000
         self.traffic.begin(tasks, max(seconds, tasks / self.order.rate))
         try:
@@ -164,9 +165,13 @@ class Run:
     def start_long_tasks(
         self, number: int = LONG_TASKS, seconds: float = LONG_SECONDS
     ) -> dict[UUID, int]:
-        """Enqueue long tasks; return those that run, with their processes, once most do."""
+        """Enqueue long tasks; return those that run, with their processes.
+
+        That is once all of them do, or some do and the others are late.
+        """
         self.say("starting long tasks")
         ids = [self.traffic.send(seconds=seconds) for _ in range(number)]
+
         deadline = time.monotonic() + 120
         running: dict[UUID, int] = {}
         while len(running) < number and time.monotonic() < deadline:
@@ -176,11 +181,12 @@ class Run:
                 deadline = time.monotonic() + min(GATHER_SECONDS, seconds / 2)
             running = now
             time.sleep(0.05)
+
         self.expect(running, "no long task started within 120 s")
         return running
 
     def wait_until_more_start(self, number: int) -> bool:
-        """Wait until so many tasks more have started; return False where they do not."""
+        """Wait until so many more tasks have started; return whether they have."""
         query = "SELECT count(*) FROM drill_starts"
         [(before,)] = self.rows(query)
         # Of those that never started, some may be lost.
@@ -193,6 +199,7 @@ class Run:
                 or set(self.traffic.answered) - started(self.books).keys()
             ):
                 return False
+
             time.sleep(0.005)
         return False
 
@@ -212,7 +219,7 @@ class Run:
         action: Callable[[dict[UUID, int]], object],
         seconds: float = LONG_SECONDS,
     ) -> None:
-        """Do something while long tasks run, and wait until these run again or have ended."""
+        """Do something while long tasks run; wait until these run again or ended."""
         running = self.start_long_tasks(seconds=seconds)
         with self.fault(what):
             action(running)
@@ -228,10 +235,12 @@ class Run:
         interrupted = {
             UUID(str(row[0])): row[1] for row in self._rows_when_possible(query)
         }
+
         deadline = time.monotonic() + 3 * self.order.lease + 20
         while interrupted:
             if time.monotonic() > deadline:
                 raise NotRunAgainError
+
             query = "SELECT id FROM tasks WHERE finished_at IS NULL"
             unended = {UUID(str(row[0])) for row in self._rows_when_possible(query)}
             starts = started(self.books)
@@ -240,6 +249,7 @@ class Run:
                 for task, attempt in interrupted.items()
                 if task in unended and starts.get(task, [(0,)])[-1][0] <= attempt
             }
+
             time.sleep(0.1)
 
     def _rows_when_possible(self, query: str) -> Sequence[Any]:
@@ -254,19 +264,22 @@ class Run:
         """Let a process die at a point of its code, once; wait until it did."""
         armed = self.folder / point
         armed.touch()
+
         deadline = time.monotonic() + 30
         while armed.exists() and time.monotonic() < deadline:
             if not self.traffic.is_sending:
                 self.traffic.send()
             time.sleep(0.02)
+
         self.expect(
             not armed.exists(), f"nothing came to the point {point} within 30 s"
         )
 
     def settle(self, why: str = "settling") -> bool:
-        """Wait until every task has ended, or until none does any more; return whether all have."""
+        """Wait until every task has ended, or none does; return whether all have."""
         patience = 3 * self.order.lease + 30
         last, since = -1, time.monotonic()
+
         while (number := unfinished(self.books)) or not self._has_ledger():
             self.say(f"{why}: {number} left")
             if number != last:
@@ -274,6 +287,7 @@ class Run:
             elif time.monotonic() - since > patience:
                 return False
             time.sleep(0.2)
+
         return True
 
     def close(self) -> None:

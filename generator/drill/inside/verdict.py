@@ -23,7 +23,7 @@ MEASURABLE = 100
 
 
 class _Tasks:
-    """What became of the tasks of a run: what the ledger says of them, and their effects."""
+    """What became of a run's tasks, as the ledger says and as their effects show."""
 
     def __init__(self, run: Run) -> None:
         rows = run.rows(
@@ -61,7 +61,7 @@ class _Tasks:
 
     @property
     def effects_doubled(self) -> int:
-        """How many had more than one effect, or one although they have not succeeded."""
+        """How many had several effects, or one although they have not succeeded."""
         doubled = sum(number > 1 for number in self.effects.values())
         return doubled + len(self.effects.keys() - self.with_status("succeeded"))
 
@@ -117,7 +117,7 @@ def _expect_all_kept(run: Run, tasks: _Tasks) -> None:
 
 
 def _expect_back_in_time(run: Run, back: list[tuple[UUID, float]], leases: int) -> None:
-    """Expect that interrupted tasks ran again within so many leases, if any, and 5 s."""
+    """Expect that interrupted tasks ran again within so many leases, and 5 s."""
     if not leases:
         return
 
@@ -133,7 +133,7 @@ def _expect_back_in_time(run: Run, back: list[tuple[UUID, float]], leases: int) 
 
 
 def _expect_served(run: Run, phases: dict[str, list[Request]], fault: Fault) -> None:
-    """Expect no errors of the API, and no slower requests, where the fault leaves it alone."""
+    """Expect no errors and no slower requests, where the fault leaves the API alone."""
     errors = sum(_errors(phases).values())
     run.expect(fault.api_may_fail or not errors, f"{errors} API errors")
 
@@ -146,7 +146,9 @@ def _expect_served(run: Run, phases: dict[str, list[Request]], fault: Fault) -> 
 
 
 def count(run: Run, left: int) -> dict[str, Any]:
-    """Return the figures of a reference, which is not judged; `left` is what its broker still has.
+    """Return the figures of a reference, which is not judged.
+
+    `left` is how many messages its broker still has.
 
     A task is lost if its request was answered with 2xx and it has had no effect. An
     order is stranded if its row was committed, the request got no 2xx, and nothing has
@@ -157,6 +159,7 @@ def count(run: Run, left: int) -> dict[str, Any]:
     plain = starts.keys() - run.traffic.failing
     back = _seconds_until_again(run.moments, {task: starts[task] for task in plain})
     phases = _phases(run.traffic.requests, run.windows)
+
     return {
         "broken": run.broken,
         "notes": run.notes,
@@ -189,7 +192,7 @@ def _requested(run: Run) -> set[UUID]:
 def _seconds_until_again(
     moments: list[float], starts: dict[UUID, list[tuple[int, int, float, float]]]
 ) -> list[tuple[UUID, float]]:
-    """Return the seconds from each fault to the next start of a task that had begun before."""
+    """Return the seconds from each fault to the next start of what it interrupted."""
     return [
         (task, second[2] - moment)
         for task, each in starts.items()
@@ -205,6 +208,7 @@ def _phases(
 ) -> dict[str, list[Request]]:
     first = min((begun for begun, _ in windows), default=float("inf"))
     phases: dict[str, list[Request]] = {"before": [], "during": [], "after": []}
+
     for request in requests:
         if request.at < first:
             phases["before"].append(request)

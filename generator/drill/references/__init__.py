@@ -1,6 +1,7 @@
-"""What the drill compares with: each engine on its own, and FastAPI's `BackgroundTasks`.
+"""Compare with each engine on its own, and with FastAPI's `BackgroundTasks`.
 
-They promise nothing, so nothing judges them; what became of their tasks is counted.
+These references promise nothing, so nothing judges them: what became of their tasks is
+counted. Their programs are in `services`.
 """
 
 import shutil
@@ -44,7 +45,7 @@ _WORKERS = {
 }
 
 PATIENCE = 60.0
-"""Seconds without a change after which the drill no longer waits for what a broker still holds."""
+"""Seconds without a change after which what a broker still holds is given up."""
 
 _OTHER_PATIENCE = {
     # What a dead worker held comes back after an hour, which is not waited for.
@@ -112,12 +113,15 @@ class Reference:
         services.mkdir()
         for name in ("__init__.py", "orders.py"):
             shutil.copy(_SERVICES / name, services)
+
         if not self.engine:
             shutil.copy(_SERVICES / "background_tasks.py", services / "api.py")
             (folder / "Procfile").write_text(f"{_API}\n")
             return
+
         shutil.copy(_SERVICES / "api.py", services)
         shutil.copy(_SERVICES / f"engines/{self.engine}.py", services / "engine.py")
+
         worker = _WORKERS[self.engine]
         if self.engine == "celery" and self.setting == Setting.SAFEST:
             # What does not end in time is given back.
