@@ -1,6 +1,7 @@
 """Offer the command `musthappen`: all that this repository can be asked to do."""
 
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -223,6 +224,9 @@ def check(
 
 def main() -> None:
     """Run the command; a refusal is one line and exit code 2."""
+    # What we start lives in sessions of its own: end it when we are told to end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
     try:
         _join_others()
         app()
