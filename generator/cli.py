@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import entry_points
+from importlib.metadata import distribution
 from pathlib import Path
 
 import typer
@@ -162,7 +162,8 @@ def _join_others() -> None:
     """
     known = {command.name for command in app.registered_commands}
     if known.isdisjoint(sys.argv[1:2]):
-        for command in entry_points(group="musthappen.commands"):
+        joined = distribution("musthappen").entry_points
+        for command in joined.select(group="musthappen.commands"):
             if command.name not in known:
                 app.command(command.name)(command.load())
 
