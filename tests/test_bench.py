@@ -7,15 +7,11 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from copy import deepcopy
-from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from benchmarks import figures, page
 from benchmarks.command import BENCHMARKS
@@ -24,6 +20,7 @@ from benchmarks.picture import paint
 from generator import drawing
 from generator.refusal import Refusal
 from tests.conftest import ROOT, Command
+from tests.pictures import assert_text_is_whole, texts
 
 COMMITTED = figures.load(ROOT / "docs/performance.json")
 FIRST_SCREEN = 60  # Lines.
@@ -107,15 +104,6 @@ def rows(written: str) -> list[str]:
     return table[2:]
 
 
-def texts(svg: str) -> Iterator[str]:
-    """Return what is written in a picture: matplotlib notes it beside its outlines."""
-    builder = ET.TreeBuilder(insert_comments=True)
-    tree = ET.fromstring(svg, ET.XMLParser(target=builder))  # noqa: S314 - our own
-    for element in tree.iter():
-        if element.tag is ET.Comment and element.text:
-            yield element.text.strip()
-
-
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_benchmark_owns_what_the_pages_show_of_it(name: str, tmp_path: Path) -> None:
     benchmark, result = BENCHMARKS[name], COMMITTED[name]
@@ -149,7 +137,7 @@ def test_the_committed_pages_are_what_the_committed_figures_yield(
     for path in sorted(tmp_path.iterdir()):
         committed, written = (ROOT / "docs" / path.name).read_text(), path.read_text()
         if path.suffix == ".svg":  # Outlines may differ with matplotlib's version.
-            assert list(texts(committed)) == list(texts(written)), path.name
+            assert texts(committed) == texts(written), path.name
         else:
             assert committed == written, path.name
 
@@ -197,48 +185,13 @@ def test_a_picture_shows_all_of_its_text(name: str) -> None:
 
     svg = drawing.svg(paint(panels))
 
-    shown = list(texts(svg))
+    shown = texts(svg)
     for panel in panels:
         groups = panel.groups.values()
         series = {name for group in groups for name in group}
         assert {panel.title, *panel.groups, *series} <= set(shown)
     assert svg == drawing.svg(paint(panels))
     assert_text_is_whole(paint(panels))
-
-
-def assert_text_is_whole(figure: Figure) -> None:
-    """Fail if a text leaves its picture or covers another one."""
-    with drawing.styled():
-        figure.draw_without_rendering()
-        boxes = {
-            text: text.get_window_extent()
-            for text in figure.findobj(Text)
-            if isinstance(text, Text) and text.get_visible() and text.get_text()
-        }
-    for axis in figure.axes:  # Of ticks, those beyond the end are not drawn.
-        for tick_axis, bounds in ((axis.xaxis, "intervalx"), (axis.yaxis, "intervaly")):
-            low, high = sorted(getattr(axis.bbox, bounds))
-            for label in tick_axis.get_ticklabels(which="both"):
-                box = boxes.get(label)
-                if box and not low - 1 <= sum(getattr(box, bounds)) / 2 <= high + 1:
-                    del boxes[label]
-
-    outside = [
-        text.get_text()
-        for text, box in boxes.items()
-        if box.x0 < 0
-        or box.y0 < 0
-        or box.x1 > figure.bbox.x1
-        or box.y1 > figure.bbox.y1
-    ]
-    covered = [
-        (one.get_text(), other.get_text())
-        for one, other in combinations(boxes, 2)
-        if boxes[one].overlaps(boxes[other])
-    ]
-    assert boxes
-    assert outside == []
-    assert covered == []
 
 
 def test_only_pictures_need_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
