@@ -30,9 +30,9 @@ from benchmarks.figures import Result
 from benchmarks.lab import Lab, Scale
 from benchmarks.processes import Failed
 from generator import drawing
-from generator.refusal import Refusal
 from generator.rendering import find_template
 from generator.variants import Variant, find_variants
+from hooks.refusal import Refusal
 
 BENCHMARKS = {
     benchmark.name: benchmark
@@ -130,7 +130,7 @@ def _run(benchmark: Benchmark, lab: Lab) -> Result:
 
     try:
         result = benchmark.run(lab)
-    except Failed as reason:
+    except (Failed, TimeoutError) as reason:
         console.print(str(reason), markup=False, highlight=False)
         raise Refusal(
             f"{benchmark.name} cannot be measured: a program that it needs failed"

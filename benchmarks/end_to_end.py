@@ -11,8 +11,9 @@ from benchmarks.figures import Goal, Result, Row, Spread, median_ratio, short
 from benchmarks.lab import REFERENCES, Lab, Project, installed, merged
 from benchmarks.ledger import Size
 from benchmarks.picture import OURS, Panel
-from benchmarks.processes import Failed, Process, eventually, measure, run
+from benchmarks.processes import Failed, Process, measure, run
 from benchmarks.stamps import Stamps, rate
+from generator.services import eventually
 from generator.variants import Variant
 
 VERSIONS = (
@@ -142,7 +143,7 @@ class Ours:
             eventually(
                 lambda: not self._count("finished_at IS NULL"), "all ended", within=300
             )
-        except Failed as failure:
+        except (Failed, TimeoutError) as failure:
             counting = "SELECT status, attempts, count(*) FROM tasks GROUP BY 1, 2"
             rows = self._lab.postgresql.query(self._url, counting)
             logs = [f"{each.log.name}:\n{each.log_end()}" for each in self._processes]

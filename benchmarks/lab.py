@@ -11,11 +11,12 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import Process, answers, eventually, free_port, measure, run
+from benchmarks.processes import Process, answers, measure, run
 from benchmarks.servers import PostgreSQL, Server, start_rabbitmq, start_redis
-from generator.commands import uv
 from generator.rendering import render
+from generator.services import eventually, free_port, read_procfile
 from generator.variants import VARIANTS, Variant
+from hooks.commands import uv
 
 HERE = Path(__file__).parent
 INSIDE = HERE / "inside"
@@ -47,8 +48,7 @@ class Project:
     def __init__(self, variant: Variant, folder: Path) -> None:
         self.variant = variant
         self.folder = folder
-        lines = (folder / "Procfile").read_text().splitlines()
-        self._commands = dict(line.split(": ", 1) for line in lines)
+        self._commands = read_procfile(folder)
         self._numbers = itertools.count(1)
 
     @property

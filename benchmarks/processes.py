@@ -4,18 +4,14 @@ import contextlib
 import json
 import os
 import pwd
-import secrets
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from generator.commands import inherited
-
-Seen = TypeVar("Seen")
+from hooks.commands import inherited
 
 _LOG_CHARACTERS = 3000
 
@@ -120,26 +116,6 @@ def measure(
     """Run a program, and return what the last line that it printed says in JSON."""
     output = run(command, folder, environment)
     return json.loads(output.strip().splitlines()[-1])
-
-
-def eventually(look: Callable[[], Seen], what: str, *, within: float = 60) -> Seen:
-    """Call `look` until it returns something true, and return that."""
-    deadline = time.monotonic() + within
-    while not (seen := look()):
-        if time.monotonic() > deadline:
-            raise Failed(f"not within {within:.0f} s: {what} (last: {seen!r})")
-        time.sleep(0.05)
-    return seen
-
-
-def free_port() -> int:
-    """Return a TCP port that nothing listens on."""
-    while True:
-        # Below the ports that systems give to outgoing connections: one of those would
-        # be gone when what listened there has been killed and comes back.
-        port = 20_000 + secrets.randbelow(12_768)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 def answers(port: int, question: bytes, answer: bytes) -> bool:

@@ -8,8 +8,9 @@ import signal
 import subprocess
 from pathlib import Path
 
-from benchmarks.processes import Process, answers, eventually, free_port, run
-from generator.refusal import Refusal
+from benchmarks.processes import Process, answers, run
+from generator.services import eventually, free_port
+from hooks.refusal import Refusal
 
 _POSTGRESQL = "/usr/lib/postgresql/[0-9]*/bin"
 

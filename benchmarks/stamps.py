@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.processes import eventually
+from generator.services import eventually
 
 
 class Stamps:

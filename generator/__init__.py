@@ -1,1 +1,1 @@
-"""Turns the template into projects, and proves that each of its variants keeps its promise."""
+"""Turn the template into projects, and prove that each variant keeps its promise."""

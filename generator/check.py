@@ -1,4 +1,4 @@
-"""Proves a variant: renders it and lets its own tools and tests judge it, as its users would."""
+"""Prove a variant: render it, and let its own tools and tests judge it."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -8,10 +8,10 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from generator import types_cache
-from generator.commands import Outcome, run, uv
-from generator.refusal import Refusal
 from generator.rendering import render
 from generator.variants import Variant
+from hooks.commands import Outcome, run, uv
+from hooks.refusal import Refusal
 
 # Far above what a step, and a single test, take on two busy cores: only a hang reaches
 # them.
@@ -92,7 +92,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Check:
-    """What is done with every variant, and who is told when a step has ended."""
+    """What is done with each variant, and who is told when a step has ended."""
 
     template: Path
     steps: Sequence[Step]
@@ -100,12 +100,13 @@ class Check:
     on_result: Callable[[Report, Result], None]
 
     def judge(self, report: Report, project: Path) -> None:
-        """Render the report's variant at `project` and take every step that makes sense."""
+        """Render the report's variant at `project` and take each step that applies."""
         for step in Step:
             if step not in (*PREPARATION, *self.steps):
                 continue
             if step is Step.BROKER and not report.variant.has_broker:
                 continue
+
             report.running = step
             result = self._take(step, report.variant, project)
             report.running = None
@@ -142,11 +143,13 @@ class Check:
             ["git", "commit", "--quiet", "--message", "Start"],
         )
         seconds = 0.0
+
         for command in commands:
             outcome = run(command, project, environment=_GIT)
             seconds += outcome.seconds
             if not outcome.ok:
                 break
+
         return Result(Step.INSTALL, outcome.ok, seconds, outcome.output)
 
     def _judge_types(self, project: Path) -> Result:
@@ -179,9 +182,11 @@ def _run_tests(step: Step, project: Path) -> Result:
                 step, ok=False, seconds=outcome.seconds, output=outcome.output
             )
         suites = list(ET.parse(record).iter("testsuite"))  # noqa: S314 - our own
+
     ran, skipped = (
         sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "skipped")
     )
+
     output = outcome.output + (
         f"\n{skipped} skipped: every test must run" if skipped else ""
     )

@@ -1,10 +1,11 @@
-"""The command `musthappen`: what can be asked of this repository, in a terminal or in CI."""
+"""Offer the command `musthappen`: all that this repository can be asked to do."""
 
 import json
 import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -12,17 +13,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.command import bench
 from generator.check import Check, Report, Step
-from generator.commands import stop_all
 from generator.drill.command import drill
 from generator.new import make_project
 from generator.progress import Progress
-from generator.refusal import Refusal
 from generator.rendering import find_template
-from generator.update import update_project
+from generator.update import Options, update_project
 from generator.variants import PYTHONS, VARIANTS, find_variants
 from hooks import before
+from hooks.commands import stop_all
+from hooks.refusal import Refusal
 
 app = typer.Typer(
     help="FastAPI projects whose background tasks keep the promise that was chosen.",
@@ -39,7 +39,6 @@ Template = Annotated[
         help="A clone of the Must Happen repository, if not the one we run from."
     ),
 ]
-
 Data = Annotated[
     list[str] | None,
     typer.Option(
@@ -48,10 +47,76 @@ Data = Annotated[
 ]
 Install = Annotated[bool, typer.Option(help="Lock and install the dependencies.")]
 
+# The options of `new`.
+Destination = Annotated[
+    Path, typer.Argument(metavar="DEST", help="The folder to make.")
+]
+DefaultAnswers = Annotated[
+    bool,
+    typer.Option("--defaults", "-l", help="Ask nothing: take the default answers."),
+]
+Git = Annotated[bool, typer.Option(help="Start a git repository.")]
+Commit = Annotated[bool, typer.Option(help="Make the first commit in it.")]
+PreCommit = Annotated[bool, typer.Option(help="Install the checks before commits.")]
 
-@app.command()
+# The options of `update`.
+Project = Annotated[Path, typer.Argument(metavar="PROJECT", help="Its folder.")]
+SameAnswers = Annotated[
+    bool, typer.Option("--defaults", "-l", help="Ask nothing: keep the answers.")
+]
+Preview = Annotated[
+    bool,
+    typer.Option(
+        "--preview", help="Show what would happen to which file; write nothing."
+    ),
+]
+Delete = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Let the update delete this file although you edited it; can be repeated.",
+    ),
+]
+Version = Annotated[
+    str | None,
+    typer.Option(
+        "--vcs-ref",
+        "-r",
+        metavar="REF",
+        help="The template's version: a tag, branch or commit. The newest release;"
+        " with --data, the one that the project has (:current:).",
+        show_default=False,
+    ),
+]
+Test = Annotated[
+    bool | None,
+    typer.Option(
+        "--test/--no-test",
+        help="Run the project's tests that need no server;"
+        " in a terminal, asked by default.",
+    ),
+]
+
+# The options of `check`.
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="VARIANT", help="Which; all when none is named."),
+]
+Steps = Annotated[
+    list[Step] | None,
+    typer.Option("--step", help="Only this step; can be repeated."),
+]
+Python = Annotated[str, typer.Option(help="The Python to check with.")]
+Jobs = Annotated[int, typer.Option(min=1, help="How many variants at a time.")]
+KeepAt = Annotated[
+    Path | None,
+    typer.Option("--keep", "--output", help="Where to leave the projects."),
+]
+
+
+@app.command("variants")
 def variants() -> None:
-    """List the variants: every valid combination of answers that changes what is generated."""
+    """List the variants: every valid combination of answers that makes a difference."""
     table = Table("variant", "delivery", "engine", "broker")
     for variant in VARIANTS.values():
         answers = variant.answers
@@ -62,29 +127,24 @@ def variants() -> None:
     console.print(table)
 
 
-@app.command()
+@app.command("matrix")
 def matrix() -> None:
-    """Print the jobs of a CI matrix as JSON: every variant on every supported Python."""
+    """Print the jobs of a CI matrix as JSON: every variant on every Python."""
     jobs = [
         {"variant": name, "python": python} for name in VARIANTS for python in PYTHONS
     ]
     typer.echo(json.dumps({"include": jobs}))
 
 
-@app.command()
+@app.command("new")
 def new(
-    target: Annotated[Path, typer.Argument(metavar="DEST", help="The folder to make.")],
+    target: Destination,
     data: Data = None,
-    defaults: Annotated[
-        bool,
-        typer.Option("--defaults", "-l", help="Ask nothing: take the default answers."),
-    ] = False,
+    defaults: DefaultAnswers = False,
     install: Install = True,
-    git: Annotated[bool, typer.Option(help="Start a git repository.")] = True,
-    commit: Annotated[bool, typer.Option(help="Make the first commit in it.")] = True,
-    pre_commit: Annotated[
-        bool, typer.Option(help="Install the checks before commits.")
-    ] = True,
+    git: Git = True,
+    commit: Commit = True,
+    pre_commit: PreCommit = True,
     template: Template = None,
 ) -> None:
     """Make a project: a few questions, a summary, and a service that runs."""
@@ -94,6 +154,7 @@ def new(
         "commit": git and commit,
         "pre-commit": pre_commit,
     }
+
     succeeded = make_project(
         find_template(template),
         target,
@@ -102,56 +163,24 @@ def new(
         ask=not defaults and _in_terminal(),
         console=console,
     )
+
     if not succeeded:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command("update")
 def update(
-    project: Annotated[
-        Path, typer.Argument(metavar="PROJECT", help="Its folder.")
-    ] = Path(),
+    project: Project = Path(),
     data: Data = None,
-    defaults: Annotated[
-        bool, typer.Option("--defaults", "-l", help="Ask nothing: keep the answers.")
-    ] = False,
-    preview: Annotated[
-        bool,
-        typer.Option(
-            "--preview", help="Show what would happen to which file; write nothing."
-        ),
-    ] = False,
-    delete: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Let the update delete this file although you edited it; can be repeated.",
-        ),
-    ] = None,
-    vcs_ref: Annotated[
-        str | None,
-        typer.Option(
-            "--vcs-ref",
-            "-r",
-            metavar="REF",
-            help="The template's version: a tag, branch or commit. The newest release;"
-            " with --data, the one that the project has (:current:).",
-            show_default=False,
-        ),
-    ] = None,
+    defaults: SameAnswers = False,
+    preview: Preview = False,
+    delete: Delete = None,
+    vcs_ref: Version = None,
     install: Install = True,
-    test: Annotated[
-        bool | None,
-        typer.Option(
-            "--test/--no-test",
-            help="Run the project's tests that need no server; in a terminal, asked by default.",
-        ),
-    ] = None,
+    test: Test = None,
 ) -> None:
-    """Take a newer template, or other answers, into a project, around what was written in it."""
-    succeeded = update_project(
-        project.resolve(),
-        _answers(data),
+    """Take a newer template, or other answers, into a project, around your own work."""
+    options = Options(
         ref=vcs_ref,
         delete=delete or (),
         preview=preview,
@@ -159,30 +188,19 @@ def update(
         test=test,
         interactive=_in_terminal(),
         ask=not defaults and _in_terminal(),
-        console=console,
     )
-    if not succeeded:
+
+    if not update_project(project.resolve(), _answers(data), options, console):
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command("check")
 def check(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="VARIANT", help="Which; all when none is named."),
-    ] = None,
-    steps: Annotated[
-        list[Step] | None,
-        typer.Option("--step", help="Only this step; can be repeated."),
-    ] = None,
-    python: Annotated[
-        str, typer.Option(help="The Python to check with.")
-    ] = sys.executable,
-    jobs: Annotated[int, typer.Option(min=1, help="How many variants at a time.")] = 1,
-    keep: Annotated[
-        Path | None,
-        typer.Option("--keep", "--output", help="Where to leave the projects."),
-    ] = None,
+    names: Names = None,
+    steps: Steps = None,
+    python: Python = sys.executable,
+    jobs: Jobs = 1,
+    keep: KeepAt = None,
     template: Template = None,
 ) -> None:
     """Render variants, and let their own linters, types, hooks and tests judge them."""
@@ -192,25 +210,37 @@ def check(
     if keep:
         for report in reports:
             before.check_target(keep / report.variant.name, root)
+
     with Progress(console, reports) as progress:
         judge = Check(root, steps or tuple(Step), python, progress.on_result).judge
         with tempfile.TemporaryDirectory(prefix="musthappen-") as folder:
             _judge_all(judge, reports, (keep or Path(folder)).resolve(), jobs)
+
     progress.print_summary()
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
 
 
-app.command()(bench)
-
-
 def main() -> None:
     """Run the command; a refusal is one line and exit code 2."""
     try:
+        _join_others()
         app()
     except (Refusal, OSError) as reason:
         typer.secho(f"musthappen: {reason}", fg="red", err=True)
         sys.exit(2)
+
+
+def _join_others() -> None:
+    """Join the commands of packages above ours, unless one of our own is asked for.
+
+    We may not import them, and what they need takes longer to load than we do.
+    """
+    known = {command.name for command in app.registered_commands}
+    if known.isdisjoint(sys.argv[1:2]):
+        for command in entry_points(group="musthappen.commands"):
+            if command.name not in known:
+                app.command(command.name)(command.load())
 
 
 def _in_terminal() -> bool:
@@ -239,6 +269,7 @@ def _judge_all(
             pool.submit(judge, report, folder / report.variant.name)
             for report in reports
         ]
+
         try:
             for verdict in verdicts:
                 verdict.result()

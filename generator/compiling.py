@@ -1,7 +1,7 @@
-"""Lets Jinja compile each text of a template once, however often Copier renders it.
+"""Let Jinja compile each text of a template once, however often Copier renders it.
 
 Copier compiles the same names anew for each file, and an update renders the template
-seven times: to compile was half of the work that Python did for it.
+seven times: compiling was half of the work that Python did for it.
 """
 
 from collections.abc import Hashable, Iterator
@@ -18,7 +18,8 @@ _compiled: dict[Hashable, CodeType] = {}
 @contextmanager
 def compiled_once() -> Iterator[None]:
     """Meanwhile, take what was compiled earlier in this process from the same text."""
-    from jinja2 import Environment  # noqa: PLC0415 - comes with Copier, see `rendering.py`
+    # Not at the top: see `rendering.py`.
+    from jinja2 import Environment  # noqa: PLC0415
 
     original = Environment.compile
 
@@ -32,6 +33,7 @@ def compiled_once() -> Iterator[None]:
         text = environment.preprocess(source, name, filename)
         settings = (environment.lexer, environment.undefined, environment.autoescape)
         key = (*settings, name, text)
+
         if key not in _compiled:
             _compiled[key] = original(environment, source, name, filename)
         return _compiled[key]

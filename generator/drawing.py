@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from generator.refusal import Refusal
+from hooks.refusal import Refusal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Shows how a check is going: a live table in a terminal, a line per step anywhere else."""
+"""Show how a check is going: live in a terminal, a line per step anywhere else."""
 
 import time
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ class Progress:
 
 
 def summary(reports: Sequence[Report]) -> Table:
-    """Return a table with a row per variant: its verdict, how many tests ran, seconds taken."""
+    """Return a table with a row per variant: its verdict, tests run, seconds taken."""
     table = Table("variant", "verdict")
     for heading in ("bare tests", "broker tests", "seconds"):
         table.add_column(heading, justify="right")

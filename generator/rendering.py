@@ -1,4 +1,4 @@
-"""Renders the template through Copier's API, and turns what it refuses into one line."""
+"""Render the template through Copier's API, and turn what it refuses into one line."""
 
 import re
 import threading
@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from generator.commands import run
 from generator.compiling import compiled_once
-from generator.refusal import Refusal
+from hooks.commands import run
+from hooks.refusal import Refusal
 
 ANSWERS = ".copier-answers.yml"
 CURRENT = ":current:"  # as Copier calls it
@@ -24,9 +24,10 @@ _one_at_a_time = threading.Lock()
 
 
 def find_template(given: Path | None = None) -> Path:
-    """Return the root of the template's repository: the one given, or the one we run from.
+    """Return the root of the template's repository: the given one, or our own.
 
-    Absolute, because a project remembers it and a relative one breaks its updates.
+    It is absolute, because a project remembers it and a relative one would break its
+    updates.
 
     Raises:
         Refusal: There is no template.
@@ -34,6 +35,7 @@ def find_template(given: Path | None = None) -> Path:
     root = (given or Path(__file__).parent.parent).resolve()
     if (root / "copier.yml").is_file():
         return root
+
     if given:
         raise Refusal(
             f"{given} holds no template: name a clone of the Must Happen repository"
@@ -73,12 +75,14 @@ def render(
     ask: bool = False,
     pretend: bool = False,
 ) -> dict[str, str]:
-    """Render a project into `target` and return all answers; with `pretend`, write nothing.
+    """Render a project into `target`, and return all answers.
 
-    What `data` does not answer is asked in the terminal, or takes its default.
+    What `data` does not answer is asked in the terminal, or takes its default. With
+    `pretend`, nothing is written.
 
     Raises:
-        Refusal: An answer is unknown, invalid or contradicts another, or the template is broken.
+        Refusal: An answer is unknown, invalid or contradicts another, or the template
+            is broken.
     """
     if unknown := data.keys() - (questions := read_questions(template)).keys():
         raise _unknown(unknown, questions)
@@ -95,6 +99,7 @@ def render(
             pretend=pretend,
             quiet=True,
         )
+
     answers = worker.answers
     return {
         name: answers.combined[name] for name in questions if name not in answers.hidden
@@ -102,7 +107,7 @@ def render(
 
 
 def read_answers(project: Path) -> dict[str, Any]:
-    """Return what a project was made from: its answers, and the template's address and version.
+    """Return what a project was made from: answers, and the template it came from.
 
     Raises:
         Refusal: The folder holds no project that can be updated.
@@ -115,6 +120,7 @@ def read_answers(project: Path) -> dict[str, Any]:
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError):
         answers = None
+
     missing = [
         name
         for name in ("_src_path", "_commit", "delivery")
@@ -125,6 +131,7 @@ def read_answers(project: Path) -> dict[str, Any]:
             f"{project / ANSWERS} is broken, it has no {', '.join(missing)}:"
             " take it back from git's history"
         )
+
     return dict(answers)
 
 
@@ -164,8 +171,8 @@ def update(
     `CURRENT`. The template lets go of the files in `keep`: they stay as the user's own.
 
     Raises:
-        Refusal: An answer is unknown, invalid or contradicts another, or the template or the
-            version cannot be reached.
+        Refusal: An answer is unknown, invalid or contradicts another, or the template
+            or the version cannot be reached.
     """
     from copier import VcsRef, run_update  # noqa: PLC0415 - see `_copier`
 
@@ -179,15 +186,15 @@ def update(
             quiet=True,
             exclude=[f"/{path}" for path in keep],
         )
+
     if unknown := data.keys() - worker.template.questions_data.keys():
         raise _unknown(unknown, worker.template.questions_data)
 
 
 @contextmanager
 def _copier(template: str) -> Iterator[None]:
-    """Let one thread at a time use Copier; what it refuses becomes one line, what it warns none."""
-    # Not at the top: it takes half a second, which a command that renders nothing can
-    # spare.
+    """Let one thread at a time use Copier, and turn what it refuses into one line."""
+    # Not at the top: a command that renders nothing need not wait half a second for it.
     from copier.errors import (  # noqa: PLC0415
         CopierAnswersInterrupt,
         CopierError,
@@ -212,7 +219,8 @@ def _copier(template: str) -> Iterator[None]:
 
 def _unknown(unknown: Collection[str], questions: Collection[str]) -> Refusal:
     return Refusal(
-        f"unknown answer {', '.join(sorted(unknown))}: the questions are {', '.join(questions)}"
+        f"unknown answer {', '.join(sorted(unknown))}:"
+        f" the questions are {', '.join(questions)}"
     )
 
 
@@ -222,13 +230,15 @@ def _in_one_line(error: Exception, template: str) -> str:
         r"(?:Unknown revision:|invalid reference:) '?([^'\n]*)", text
     ):
         return f"the template {template} has no version {found[1]}"
+
     if {"clone", "ls-remote", "remote"} & set(getattr(error, "argv", ())) or (
         text == "Local template must be a directory."
     ):
         return (
-            f"the template {template} cannot be reached: if it has moved, write its new address"
-            f" as _src_path into {ANSWERS} and commit that"
+            f"the template {template} cannot be reached: if it has moved,"
+            f" write its new address as _src_path into {ANSWERS} and commit that"
         )
+
     return re.sub(
         r"^(Validation error for question|Invalid choice for) '(\w+)'", r"\2", text
     )

@@ -1,4 +1,4 @@
-"""Takes the steps that follow a render, and says how each one went and what comes next."""
+"""Take the steps that follow a render, and say how each one went."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from generator.refusal import Refusal
 from hooks.after import Step
+from hooks.refusal import Refusal
 
 UNREPEATABLE = "a project made of them cannot be updated"
 
@@ -22,6 +22,7 @@ def take(step: Step, project: Path, name: str, console: Console) -> bool:
                 Text(f"✗ {step.title}: {refusal}", style="red"), soft_wrap=True
             )
             return False
+
     mark, style = ("!", "yellow") if remark else ("✓", "green")
     line = f"{mark} {step.title}" + (f": {remark}" if remark else "")
     console.print(Text(line, style=style), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Lends a generated project what mypy has found out about the same packages in another one.
+"""Lend a generated project what mypy knows of the same packages from another one.
 
 From nothing, strict mypy takes far longer over the packages than over the project. It
 trusts only what belongs to a file of the same content, wherever that lies, so it judges

@@ -1,9 +1,9 @@
-"""The variants: one list, of which the table, the CI matrix, checks and tests are made."""
+"""List the variants once, for the table, the CI matrix, the checks and the tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from generator.refusal import Refusal
+from hooks.refusal import Refusal
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 

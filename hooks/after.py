@@ -1,13 +1,13 @@
-"""After a render: what turns rendered files into a project that runs and can be updated."""
+"""Turn rendered files into a project that runs and can be updated: after a render."""
 
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator.commands import git, run, uv
-from generator.refusal import Refusal
+from hooks.commands import git, run, uv
 from hooks.conflicts import find_conflicts
+from hooks.refusal import Refusal
 
 
 def install(project: Path, _: str) -> str | None:
@@ -48,7 +48,10 @@ def install_pre_commit(project: Path, _: str) -> str | None:
     """Let git run the project's checks before each commit."""
     program = project / ".venv/bin/pre-commit"
     if not program.exists() or not (project / ".git").exists():
-        return "run `uv run pre-commit install` once the project is installed and under git"
+        return (
+            "run `uv run pre-commit install`"
+            " once the project is installed and under git"
+        )
     _run_or_refuse([str(program), "install"], project)
     return None
 

@@ -1,11 +1,11 @@
-"""Before a render: whatever would spoil it is refused while nothing has been written."""
+"""Refuse what would spoil a render, before it, while nothing has been written."""
 
 import shutil
 from pathlib import Path
 
-from generator.commands import git
-from generator.refusal import Refusal
+from hooks.commands import git
 from hooks.conflicts import find_conflicts
+from hooks.refusal import Refusal
 
 
 def check_tools() -> None:
@@ -22,12 +22,15 @@ def check_target(target: Path, template: Path) -> None:
     """Refuse a target that would overwrite something or end up inside the template.
 
     Raises:
-        Refusal: The target is not an empty or absent folder, or is part of the template.
+        Refusal: The target is neither an empty nor an absent folder, or lies in the
+            template.
     """
     if target.exists() and not target.is_dir():
         raise Refusal(f"{target} is a file: choose a folder that does not exist yet")
+
     if target.is_dir() and any(target.iterdir()):
         raise Refusal(f"{target} is not empty: choose a folder that does not exist yet")
+
     if target.resolve().is_relative_to(template):
         raise Refusal(
             f"{target} is inside the template {template}: choose a folder outside it"
@@ -35,20 +38,23 @@ def check_target(target: Path, template: Path) -> None:
 
 
 def check_project(project: Path) -> None:
-    """Refuse a project from which git could not tell an update's changes, or give back its own.
+    """Refuse a project in which git could not tell an update's changes from the user's.
 
     Raises:
-        Refusal: The project is not under git, or something in it waits for a decision or a commit.
+        Refusal: The project is not under git, or something in it waits for a decision
+            or a commit.
     """
     if not git(project, "rev-parse", "--is-inside-work-tree").ok:
         raise Refusal(
             f"{project} is not under git: commit it, so that an update can be undone"
         )
+
     if conflicts := find_conflicts(project):
         files = ", ".join(conflicts)
         raise Refusal(
             f"{project} has unresolved conflicts: resolve and commit {files} first"
         )
+
     status = git(project, "status", "--porcelain", "--", ".")
     if not status.ok:
         raise Refusal(f"git does not work in {project}: {status.last_line}")

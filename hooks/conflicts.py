@@ -1,8 +1,11 @@
-"""What no update could decide: Copier leaves it in the files and reports success all the same."""
+"""Find what an update could not decide.
+
+Copier leaves it in the files and reports success all the same.
+"""
 
 from pathlib import Path
 
-from generator.commands import git
+from hooks.commands import git
 
 _SEARCHES = (
     ("diff-files", "--name-only", "--relative", "-z", "--diff-filter=U"),
@@ -12,7 +15,7 @@ _SEARCHES = (
 
 
 def find_conflicts(project: Path) -> list[str]:
-    """Return the files that git calls unmerged, that hold conflict markers, or rejected hunks."""
+    """Return files that are unmerged, hold conflict markers or are rejected hunks."""
     found = [git(project, *search) for search in _SEARCHES]
     paths = {
         path for outcome in found if outcome.ok for path in outcome.output.split("\0")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from generator.commands import run, uv
+from hooks.commands import run, uv
 
 OWN = Path(__file__).parent / "lived_in"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from copier import VcsRef, run_copy, run_update
 
 from generator.compiling import compiled_once
+from generator.rendering import ANSWERS
 from generator.variants import Variant
 
 ROOT = Path(__file__).parent.parent
-ANSWERS = ".copier-answers.yml"
 NAME = "Order Service"
 
 EVERY_PROJECT = "template/project/{{ every_project }}"

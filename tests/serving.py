@@ -4,20 +4,17 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from generator.commands import run, uv
-
-Seen = TypeVar("Seen")
+from generator.services import eventually, free_port, read_procfile
+from hooks.commands import run, uv
 
 # Starts what it is told to in the way of the project's own tests, and stops it when
 # told to.
@@ -53,17 +50,6 @@ for server in servers:
     server.stop()
 reaper.close()
 """
-
-
-def eventually(look: Callable[[], Seen], *, within: float, what: str) -> Seen:
-    """Call `look` until it returns something true, and return that."""
-    deadline = time.monotonic() + within
-    while not (seen := look()):
-        assert time.monotonic() < deadline, (
-            f"not within {within:g} s: {what} (last: {seen!r})"
-        )
-        time.sleep(0.1)
-    return seen
 
 
 def install(project: Path) -> None:
@@ -112,14 +98,9 @@ class Process:
 
     def __init__(self, project: Path, kind: str, settings: dict[str, str]) -> None:
         self.log = project.with_name(f"{project.name}-{kind}.log")
-        [command] = [
-            line.removeprefix(f"{kind}:")
-            for line in (project / "Procfile").read_text().splitlines()
-            if line.startswith(f"{kind}:")
-        ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", command],
+                ["/bin/sh", "-c", read_procfile(project)[kind]],
                 cwd=project,
                 env={
                     **os.environ,
@@ -159,8 +140,7 @@ class Deployment:
     """A release of a project that serves: what runs of it, and where it answers."""
 
     def __init__(self, project: Path, settings: dict[str, str]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
+        port = free_port()
         self._project = project
         self._settings = {**settings, "PORT": str(port)}
         self._url = f"http://127.0.0.1:{port}"

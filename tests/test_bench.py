@@ -18,7 +18,7 @@ from benchmarks.command import BENCHMARKS
 from benchmarks.figures import Goal, Result, short
 from benchmarks.picture import paint
 from generator import drawing
-from generator.refusal import Refusal
+from hooks.refusal import Refusal
 from tests.conftest import ROOT, Command
 from tests.pictures import assert_text_is_whole, texts
 

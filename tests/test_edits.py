@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from generator.rendering import ANSWERS
 from generator.variants import VARIANTS
 from tests.releases import (
-    ANSWERS,
     Template,
     commit,
     conflicts,

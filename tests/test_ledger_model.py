@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from generator.commands import Outcome, run, uv
 from generator.rendering import render
 from generator.variants import VARIANTS
+from hooks.commands import Outcome, run, uv
 from tests.conftest import ROOT
 from tests.ledger_model.planted import PLANTED
 

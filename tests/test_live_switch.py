@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from generator.services import eventually
 from generator.variants import VARIANTS
 from tests.living import promise
 from tests.releases import Template, commit, conflicts, switch_to
-from tests.serving import Deployment, check, deployments, eventually, install, servers
+from tests.serving import Deployment, check, deployments, install, servers
 
 PARCELS = 300
 BURST = 150

@@ -14,10 +14,9 @@ import pytest
 import yaml
 from copier import run_copy
 
-from generator.rendering import read_questions
+from generator.rendering import ANSWERS, read_questions
 from generator.variants import Variant
 from tests.conftest import ROOT
-from tests.releases import ANSWERS
 from tests.test_rendering import files
 
 TREE = ROOT / "template/project"

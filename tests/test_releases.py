@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from generator.rendering import ANSWERS
+from generator.services import eventually
 from generator.variants import VARIANTS, Variant
 from tests.living import lost_promises, promise
 from tests.releases import (
-    ANSWERS,
     EVERY_PROJECT,
     ROOT,
     WHERE_TASKS_MUST_HAPPEN,
@@ -27,7 +28,7 @@ from tests.releases import (
     update,
     without_bookkeeping,
 )
-from tests.serving import Deployment, check, deployments, eventually, install, servers
+from tests.serving import Deployment, check, deployments, install, servers
 
 MUST_HAPPEN = [variant for variant in VARIANTS.values() if variant.has_broker]
 NEXT = "v9999.0"

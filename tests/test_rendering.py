@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from generator.rendering import render
+from generator.rendering import ANSWERS, render
 from generator.variants import Variant
 from tests.conftest import ROOT
 
 BIN = Path(sys.executable).parent
-ANSWERS = ".copier-answers.yml"
 
 # What gives away that an engine or a broker was considered.
 WORDS = {

@@ -1,1 +1,1 @@
-"""Breaks a running service in every way we can think of, and counts what became of its tasks."""
+"""Break a running service in every way we know, and count what became of its tasks."""

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from generator.drill.faults import FAULTS
+from generator.drill.inside.faults import FAULTS
 from generator.drill.picture import column, draw
 from generator.drill.references import BACKGROUND_TASKS, Setting
 from generator.drill.report import COLUMNS, damages, figures, outcome, verdict
@@ -33,7 +33,7 @@ COMPARISON = """\
 The same load and the same faults, with and without a ledger. The references are small services as
 one writes them without one: the request commits its order, hands the task to the engine with the
 engine's own client, and answers. They run in the same environment and on the same servers, and try
-a failed task again a second later: `benchmarks/references/services`. They are counted, not judged.
+a failed task again a second later: `generator/drill/references/services`. They are counted, not judged.
 Beside FastAPI's `BackgroundTasks` stands a project without a broker, whose API runs its own tasks.
 
 *lost*: answered with 2xx, and without effect when nothing happens any more. *left in the broker*:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from generator.drill.faults import FAULTS
+from generator.drill.inside.faults import FAULTS
 from generator.drill.references import Setting
 from generator.drill.report import damages, verdict
 from generator.drill.session import Result

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from generator.drill.session import Result
-from generator.refusal import Refusal
+from hooks.refusal import Refusal
 
 COLUMNS = (
     "answered",

@@ -1,4 +1,4 @@
-"""Starts the drill inside a copy, and turns what it prints into progress and results."""
+"""Start the drill inside a copy, and turn what it prints into progress and results."""
 
 import json
 import os
@@ -9,23 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from generator.commands import stream
+from generator.drill.inside.order import Order, Settings
 from generator.drill.references import REFERENCES, Reference
 from generator.drill.target import PACKAGE, Target
-from generator.refusal import Refusal
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to drill."""
-
-    database: str
-    tasks: int | None
-    rate: float
-    seed: int
-    duration: float
-    outage: float
-    lease: float
+from hooks.commands import stream
+from hooks.refusal import Refusal
 
 
 @dataclass
@@ -48,7 +36,10 @@ class Result:
 
     @property
     def broken(self) -> list[str]:
-        """The promises that were broken, or why the drill failed; a reference promises nothing."""
+        """The promises that were broken, or why the drill failed.
+
+        A reference promises nothing.
+        """
         return list(self.figures["broken"])
 
     @property
@@ -70,14 +61,7 @@ def drill(
     Raises:
         Refusal: A server is missing, or the drill ended before it was through.
     """
-    order = {
-        "engine": target.engine,
-        "broker": target.broker,
-        "reference": target.reference and target.reference.setting,
-        "patience": target.reference.patience if target.reference else 0.0,
-        "faults": faults,
-        **asdict(settings),
-    }
+    order = _order(target, faults, settings)
     versions: dict[str, str] = {}
     left = set(faults)
     noise: list[str] = []
@@ -89,6 +73,7 @@ def drill(
         except (ValueError, KeyError, AttributeError):
             noise.append(line)
             return
+
         if kind == "progress":
             on_progress(event["fault"], event["text"])
         elif kind == "versions":
@@ -100,10 +85,23 @@ def drill(
             on_result(_result(target, event, settings, versions))
 
     python = copy / ".venv/bin/python"
-    stream([str(python), "-m", PACKAGE, json.dumps(order)], copy, on_line)
+    stream([str(python), "-m", PACKAGE, json.dumps(asdict(order))], copy, on_line)
+
     if left:
         why = noise[-1] if noise else "no output"
         raise Refusal(f"{target.name}: the drill ended before it was through: {why}")
+
+
+def _order(target: Target, faults: list[str], settings: Settings) -> Order:
+    reference = target.reference
+    return Order(
+        **asdict(settings),
+        engine=target.engine,
+        broker=target.broker,
+        faults=faults,
+        reference=reference.setting if reference else None,
+        patience=reference.patience if reference else 0.0,
+    )
 
 
 def _result(
@@ -126,4 +124,5 @@ def _result(
 
 def machine() -> str:
     """Return what the drill ran on, in one line."""
-    return f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores"
+    system = f"{platform.system()} {platform.release()}"
+    return f"{system}, {platform.machine()}, {os.cpu_count()} cores"

@@ -1,4 +1,4 @@
-"""What is drilled: a variant or reference made afresh, or a copy of a project; never itself."""
+"""Prepare what is drilled: a new variant or reference, or the copy of a project."""
 
 import os
 import re
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import yaml
 
-from generator.commands import run, uv
 from generator.drill.references import REFERENCES, Reference
-from generator.refusal import Refusal
-from generator.rendering import read_questions, render
+from generator.rendering import ANSWERS, read_questions, render
+from generator.services import read_procfile
 from generator.variants import VARIANTS, find_variants
+from hooks.commands import run, uv
+from hooks.refusal import Refusal
 
-ANSWERS_FILE = ".copier-answers.yml"
 PACKAGE = "musthappen_drill"
 """The name of `inside` in the copy."""
 
@@ -49,10 +49,11 @@ class Target:
 
 
 def find_targets(names: list[str], template: Path) -> list[Target]:
-    """Return what has these names; all must-happen variants and references when none is given.
+    """Return what has these names, or all must-happen variants and all references.
 
     Raises:
-        Refusal: A name is no variant, no reference, and not the path of a must-happen project.
+        Refusal: A name is no variant, no reference, and not the path of a must-happen
+            project.
     """
     variants = [variant.name for variant in VARIANTS.values() if variant.has_broker]
     names = names or [*variants, *REFERENCES]
@@ -70,13 +71,14 @@ def prepare(target: Target, folder: Path, template: Path) -> None:
     else:
         shutil.copytree(target.project, folder, ignore=_NOT_COPIED)
         _forget_servers(folder / ".env")
-        # The code that starts the servers, whatever has become of the project's own
-        # tests.
+        # Whatever has become of the project's own tests: this starts the servers.
         fresh = folder.with_name(f"{folder.name}-fresh")
         render(template, fresh, target.answers)
         shutil.rmtree(folder / "tests", ignore_errors=True)
         shutil.copytree(fresh / "tests", folder / "tests")
+
     _plant(target, folder)
+
     outcome = run(uv("sync", "--quiet", "--python", sys.executable), folder)
     if not outcome.ok:
         raise Refusal(f"{target.name} cannot be installed: {outcome.last_line}")
@@ -85,24 +87,27 @@ def prepare(target: Target, folder: Path, template: Path) -> None:
 def _find_target(name: str, template: Path) -> Target:
     if name in REFERENCES:
         return _reference_target(REFERENCES[name])
+
     folder = Path(name)
     if name in VARIANTS or not folder.exists():
         (variant,) = find_variants([name])
         if not variant.has_broker:
             raise Refusal(f"{name} promises nothing that a drill could break")
         return _target(name, dict(variant.answers))
+
     try:
-        recorded = yaml.safe_load((folder / ANSWERS_FILE).read_text())
+        recorded = yaml.safe_load((folder / ANSWERS).read_text())
     except (OSError, yaml.YAMLError):
-        raise Refusal(
-            f"{name} is no generated project: it has no {ANSWERS_FILE}"
-        ) from None
+        raise Refusal(f"{name} is no generated project: it has no {ANSWERS}") from None
+
     questions = read_questions(template)
     answers = {key: value for key, value in recorded.items() if key in questions}
     if answers.get("delivery") != "must_happen":
         raise Refusal(
-            f"{name} promises nothing that a drill could break: its tasks are nice to have"
+            f"{name} promises nothing that a drill could break:"
+            " its tasks are nice to have"
         )
+
     project = folder.resolve()
     return _target(project.name, answers, project)
 
@@ -122,8 +127,7 @@ def _reference_target(reference: Reference) -> Target:
 
 def _check_broker(name: str, broker: str) -> None:
     if broker == "rabbitmq" and find_rabbitmq() is None:
-        # The other servers come from the project's development dependencies, if need
-        # be.
+        # If need be, the project's development dependencies bring the other servers.
         raise Refusal(f"{name}: no RabbitMQ: install rabbitmq-server")
 
 
@@ -148,19 +152,23 @@ def _plant(target: Target, folder: Path) -> None:
             "tasks": "app/tasks/drill",
             "api": "app/drill_api",
         }
+
     for name, place in planted.items():
         shutil.move(inside / f"planted/{name}.py", folder / f"{place}.py")
     shutil.rmtree(inside / "planted")
 
 
 def _run_drill_api(target: Target, folder: Path) -> None:
-    procfile = folder / "Procfile"
-    commands = procfile.read_text() if procfile.is_file() else ""
-    if "app.main:app" not in commands or not re.search("(?m)^worker:", commands):
+    commands = read_procfile(folder)
+    if "app.main:app" not in commands.get("api", "") or "worker" not in commands:
         raise Refusal(
             f"{target.name}: its Procfile starts no app.main:app, or no worker"
         )
-    procfile.write_text(commands.replace("app.main:app", "app.drill_api:app"))
+
+    procfile = folder / "Procfile"
+    procfile.write_text(
+        procfile.read_text().replace("app.main:app", "app.drill_api:app")
+    )
 
 
 def _forget_servers(settings: Path) -> None:

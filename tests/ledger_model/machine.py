@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from sqlalchemy import text
 
-from app.database import Base, session_factory
-from app.database import database_engine
+from app.database import Base, database_engine, session_factory
 from app.delivery import ledger, relay
 from app.settings import settings
 

@@ -1,4 +1,5 @@
-"""What runs in a copy of the project, with the project's own Python, packages and test support.
+"""Run inside a copy of the project: with its own Python, packages and test support.
 
-Nothing here is imported by the command: it is copied into the copy and started there.
+All of this is copied into the copy and started there. The command itself imports only
+`order` and `faults`, which are plain Python and say the same on both sides.
 """

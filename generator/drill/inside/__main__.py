@@ -1,4 +1,4 @@
-"""Starts the servers, goes through the faults, and prints a JSON line for all that happens."""
+"""Start the servers, go through the faults, and print a JSON line for what happens."""
 
 import contextlib
 import json
@@ -19,10 +19,12 @@ from tests.delivery.support.reaper import Reaper
 from tests.delivery.support.servers import OwnServer, start_postgresql
 
 from . import control
+from .actions import ACTIONS, OVERRIDES
 from .books import PostgresqlServer
 from .faults import FAULTS
+from .order import Order
 from .reference import ReferenceRun
-from .run import NotRunAgainError, Order, Run, Servers
+from .run import NotRunAgainError, Run, Servers
 from .verdict import count, judge
 
 PACKAGES = (
@@ -48,6 +50,7 @@ def drill(order: Order, folder: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="drill-"))
     scratch.chmod(0o711)  # The user who runs PostgreSQL passes through.
     reaper = Reaper(scratch)
+
     try:
         servers = _start_servers(order, folder, scratch, reaper)
         tell("versions", **_versions(servers))
@@ -62,11 +65,13 @@ def _start_servers(
 ) -> Servers:
     if order.database == "sqlite":
         return Servers(folder, scratch, reaper, None, None, None)
+
     tell("progress", fault="", text="starting servers")
     postgresql = start_postgresql(scratch, reaper)
     broker = start_broker(scratch, reaper) if order.broker else None
     assert isinstance(postgresql, OwnServer)
     assert broker is None or isinstance(broker, OwnServer)
+
     databases = PostgresqlServer(postgresql.url)
     subprocess.run(
         [sys.executable, "-m", "alembic", "upgrade", "heads"],
@@ -81,8 +86,35 @@ def _start_servers(
 
 
 def _run(order: Order, servers: Servers, name: str) -> dict[str, Any]:
-    fault = FAULTS[name]
+    """Do one fault to a service of its own, and return what came of it."""
     begun = time.monotonic()
+    _restore(servers)
+    run = _start(order, servers, name)
+
+    result: dict[str, Any] = {}
+    try:
+        result = _take_through(run, name)
+    except Exception as error:
+        run.broken.append(f"the drill itself failed: {type(error).__name__}: {error}")
+        result = {"broken": run.broken, "notes": traceback.format_exc().splitlines()}
+    finally:
+        if run.broken:
+            result["logs"] = run.service.log_tails()
+        run.close()
+
+    return {**result, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def _restore(servers: Servers) -> None:
+    """Start the servers that the last fault may have stopped, and empty the broker."""
+    if servers.broker is not None:
+        servers.broker.start()
+        empty(servers.broker.url)
+    if servers.postgresql is not None:
+        servers.postgresql.start()
+
+
+def _start(order: Order, servers: Servers, name: str) -> Run:
     said = ""
 
     def say(text: str) -> None:
@@ -91,42 +123,26 @@ def _run(order: Order, servers: Servers, name: str) -> dict[str, Any]:
             said = text
             tell("progress", fault=name, text=text)
 
-    if servers.broker is not None:
-        servers.broker.start()
-        empty(servers.broker.url)
-    if servers.postgresql is not None:
-        servers.postgresql.start()
     kind = Run if order.reference is None else ReferenceRun
-    run = kind(
+    return kind(
         order,
         servers,
         say,
-        through_proxy=fault.through_proxy,
-        overrides=fault.overrides,
+        through_proxy=FAULTS[name].through_proxy,
+        overrides=OVERRIDES.get(name),
     )
-    result: dict[str, Any] = {}
-    try:
-        if run.warm_up():
-            with contextlib.suppress(NotRunAgainError):
-                fault.do(run)
-            run.settle()
-        if isinstance(run, ReferenceRun):
-            result = count(run, run.left_in_broker())
-        else:
-            result = judge(
-                run,
-                api_may_fail=fault.api_may_fail,
-                leases=fault.leases,
-                is_measured=fault.is_measured,
-            )
-    except Exception as error:
-        run.broken.append(f"the drill itself failed: {type(error).__name__}: {error}")
-        result = {"broken": run.broken, "notes": traceback.format_exc().splitlines()}
-    finally:
-        if run.broken:
-            result["logs"] = run.service.log_tails()
-        run.close()
-    return {**result, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def _take_through(run: Run, name: str) -> dict[str, Any]:
+    """Warm the service up, do the fault, wait until all has settled, and count."""
+    if run.warm_up():
+        with contextlib.suppress(NotRunAgainError):
+            ACTIONS[name](run)
+        run.settle()
+
+    if isinstance(run, ReferenceRun):
+        return count(run, run.left_in_broker())
+    return judge(run, FAULTS[name])
 
 
 def _versions(servers: Servers) -> dict[str, str]:
@@ -136,6 +152,7 @@ def _versions(servers: Servers) -> dict[str, str]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+
     if servers.databases is not None:
         versions["PostgreSQL"] = servers.databases.version
     if servers.broker is not None:
@@ -155,6 +172,7 @@ def main() -> None:
     # We kill servers: only our own.
     for name in ("TEST_DATABASE_URL", "TEST_BROKER_URL"):
         os.environ.pop(name, None)
+
     try:
         drill(order, Path.cwd())
     except pytest.fail.Exception as error:

@@ -1,4 +1,4 @@
-"""The database as the drill sees it: the ledger and what the tasks wrote, in plain SQL."""
+"""Read the ledger and what the tasks wrote in plain SQL, as the drill needs them."""
 
 import contextlib
 import sqlite3
@@ -10,9 +10,17 @@ from uuid import UUID
 from tests.delivery.support.database import Database, sibling
 
 TABLES = (
-    """CREATE TABLE drill_starts (task_id varchar(36) NOT NULL, attempt integer NOT NULL,
-    pid integer NOT NULL, clock double precision NOT NULL, at double precision NOT NULL)""",
-    "CREATE TABLE drill_effects (task_id varchar(36) NOT NULL, attempt integer NOT NULL)",
+    """CREATE TABLE drill_starts (
+        task_id varchar(36) NOT NULL,
+        attempt integer NOT NULL,
+        pid integer NOT NULL,
+        clock double precision NOT NULL,
+        at double precision NOT NULL
+    )""",
+    """CREATE TABLE drill_effects (
+        task_id varchar(36) NOT NULL,
+        attempt integer NOT NULL
+    )""",
     "CREATE TABLE drill_requests (task_id varchar(36) NOT NULL)",
 )
 
@@ -56,7 +64,7 @@ class SqliteBooks:
 
 
 class PostgresqlServer:
-    """Makes a migrated database for each run, as a copy of one that was migrated once."""
+    """Make a migrated database for each run: the copy of one that was migrated once."""
 
     def __init__(self, url: str) -> None:
         self.url = sibling(url, "drill_template")
@@ -88,7 +96,7 @@ class PostgresqlServer:
 
 
 def started(books: Books) -> dict[UUID, list[tuple[int, int, float, float]]]:
-    """Return the starts of each task in their order: attempt, process, moment, process's clock."""
+    """Return each task's starts in order: attempt, process, moment, process's clock."""
     starts: dict[UUID, list[tuple[int, int, float, float]]] = {}
     query = "SELECT task_id, attempt, pid, at, clock FROM drill_starts ORDER BY at"
     for task_id, *start in books.rows(query):
@@ -103,4 +111,5 @@ def unfinished(books: Books) -> int:
     [(number,)] = books.rows(
         "SELECT count(*) FROM tasks WHERE finished_at IS NULL"
     ) or [(0,)]
+
     return int(number)

@@ -1,4 +1,4 @@
-"""What an operator can ask of the broker: its version, and to act as if its disk were full."""
+"""Ask the broker what an operator can, and let it act as if its disk were full."""
 
 import re
 import subprocess
@@ -14,7 +14,10 @@ TASKS = re.compile(r"default(\.DQ)?|celery_delayed_\d+")
 
 
 def set_space(broker: OwnServer, *, has_space: bool) -> None:
-    """Let the broker run out of space: Redis refuses writes then, RabbitMQ blocks publishers."""
+    """Let the broker run out of space.
+
+    Redis refuses writes then; RabbitMQ blocks publishers.
+    """
     if broker.url.startswith("redis"):
         from redis import Redis  # noqa: PLC0415 - only a project on Redis has it
 
@@ -40,12 +43,16 @@ def version(broker: OwnServer) -> dict[str, str]:
 
 
 def left(broker: OwnServer) -> int:
-    """Return how many messages the broker holds, waiting or handed to a worker; no dead letters."""
+    """Return how many messages the broker holds, waiting or handed to a worker.
+
+    Dead letters do not count.
+    """
     if not broker.url.startswith("redis"):
         options = ("--quiet", "--no-table-headers")
         listed = _rabbitmqctl(broker, "list_queues", *options, "name", "messages")
         queues = dict(line.split("\t") for line in listed.splitlines())
         return sum(int(queues[name]) for name in queues if TASKS.fullmatch(name))
+
     from redis import Redis  # noqa: PLC0415 - only a project on Redis has it
 
     with Redis.from_url(broker.url) as redis:
@@ -58,12 +65,14 @@ def left(broker: OwnServer) -> int:
                 for queue in ("default", "default.DQ")
             ),
         ]
+
     return sum(map(int, counts))
 
 
 def _rabbitmqctl(broker: OwnServer, *arguments: str) -> str:
     control = program("rabbitmqctl", "/usr/lib/rabbitmq/bin")
     assert control is not None, "rabbitmq-server comes with rabbitmqctl"
+
     done = subprocess.run(
         [control, *arguments],
         env=broker.environment,

@@ -1,431 +1,162 @@
-"""What is done to the service, one function per fault."""
+"""Describe each fault once: what is done, where it applies, what must hold.
 
-import contextlib
-import os
-import pickle
-import shutil
-import signal
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from uuid import UUID, uuid4
+The command reads this to plan, list and print; the part inside joins it with the
+functions in `actions.py`. It is plain Python, because it is imported on both sides.
+"""
 
-from tests.delivery.support.broker import empty, push_bytes, push_message, push_pickle
+from dataclasses import KW_ONLY, dataclass
 
-from .books import started
-from .control import set_space
-from .run import LONG_SECONDS, Run
-from .service import FAKETIME, clock
-
-GRACE_SECONDS = 5.0
-"""How long a supervisor waits between SIGTERM and SIGKILL here."""
-
-BUSY_KILLS = 12
-DOWN_SECONDS = 3.0
-FULL_SECONDS = 10.0
-HOUR = 3600.0
+POOLED = frozenset({"celery", "dramatiq"})
+EVERY_ENGINE = POOLED | {"arq"}
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done, what must hold although it is done, and what the processes are started with."""
+    """Something that is done to a running service."""
 
-    do: Callable[[Run], None]
+    name: str
+    title: str
+    """What is done, in a few words."""
+
+    _: KW_ONLY
+    engines: frozenset[str] = EVERY_ENGINE
+    is_embedded: bool = False
+    """Whether it can also be done to an API that runs its tasks itself, on SQLite."""
+
+    needs_ledger: bool = False
+    """Whether it cannot be done to an engine on its own."""
+
     api_may_fail: bool = False
+    """Whether the API may answer with errors meanwhile."""
+
     leases: int = 0
-    """How many leases an interrupted task may wait; 0 where that depends on more than the lease."""
+    """How many leases an interrupted task may wait until it runs again.
+
+    0 where that depends on more than the lease.
+    """
+
     is_measured: bool = False
+    """Whether requests must not become slower."""
+
     through_proxy: bool = False
-    overrides: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Whether the service reaches its broker through a proxy that can fail."""
+
+    def applies(
+        self, engine: str, database: str, *, is_reference: bool = False
+    ) -> bool:
+        """Whether it can be done to this engine, if any, with this kind of database."""
+        if is_reference and (self.needs_ledger or database == "sqlite"):
+            return False
+
+        if database == "sqlite" or not engine:
+            return self.is_embedded
+        return engine in self.engines
+
+    @property
+    def where(self) -> str:
+        """Where it applies, in words."""
+        is_general = self.engines == EVERY_ENGINE
+        places = ["every engine" if is_general else ", ".join(sorted(self.engines))]
+
+        if self.is_embedded:
+            places.append("SQLite")
+        if not self.needs_ledger:
+            places.append("the references")
+        return "; ".join(places)
 
-
-def worker_killed(run: Run) -> None:
-    """SIGKILL the worker, three times, in the middle of tasks."""
-    with run.load():
-        for share in (0.2, 0.45, 0.7):
-            run.wait_until_sent(share)
-            run.interrupt("worker killed", lambda _: run.service.worker.kill())
-
-
-def worker_killed_busy(run: Run) -> None:
-    """SIGKILL the worker, time and again, soon after it has begun to take tasks from the queue.
-
-    While it starts again, the queue fills up.
-    """
-    with run.load():
-        run.wait_until_sent(0.1)
-        for _ in range(BUSY_KILLS):
-            if not run.wait_until_more_start(run.random.randint(2, 8)):
-                break
-            with run.fault("busy worker killed"):
-                run.service.worker.kill()
-
-
-def child_killed(run: Run) -> None:
-    """SIGKILL one process of the worker's pool, three times, in the middle of its task."""
-    with run.load():
-        for share in (0.2, 0.45, 0.7):
-            run.wait_until_sent(share)
-            run.interrupt("child killed", _kill_one)
-
-
-def worker_terminated(run: Run) -> None:
-    """SIGTERM the worker, then SIGKILL it after its grace: tasks shorter and longer than that."""
-    with run.load():
-        run.wait_until_sent(0.25)
-        short = run.start_long_tasks(seconds=GRACE_SECONDS / 2)
-        run.say("worker told to end, tasks shorter than its grace")
-        _terminate(run)
-        run.wait_until_sent(0.6)
-        what = "worker told to end, tasks longer than its grace"
-        run.interrupt(what, lambda _: _terminate(run), 2 * GRACE_SECONDS)
-    run.settle()
-    starts = started(run.books)
-    again = sum(len(starts[each]) > 1 for each in short)
-    run.expect(not again, f"{again} tasks that fitted into the grace were interrupted")
-
-
-def worker_frozen(run: Run) -> None:
-    """SIGSTOP the worker past its lease, let another take over, then SIGCONT it.
-
-    The broker may hand the first message to the frozen worker, whose connections are
-    open; the relay misses it after another lease.
-    """
-    with run.load():
-        run.wait_until_sent(0.3)
-        run.start_long_tasks()
-        with run.fault("worker frozen"):
-            run.service.worker.suspend()
-            run.service.run("worker", "worker-2")
-            run.wait_until_running_again()
-        time.sleep(LONG_SECONDS / 2)  # It wakes while the other attempt runs.
-        run.say("worker wakes")
-        run.service.worker.resume()
-
-
-def broker_killed(run: Run) -> None:
-    """SIGKILL the broker and start it again: busy with retries pending, then idle."""
-    with run.load():
-        run.wait_until_sent(0.3)
-        with run.fault("broker killed, busy"):
-            _kill_broker(run)
-    run.settle()
-    with run.fault("broker killed, idle"):
-        _kill_broker(run)
-    with run.load(tasks=max(20, run.traffic.planned // 10)):
-        pass
-
-
-def broker_emptied(run: Run) -> None:
-    """Let a full broker come back without its data."""
-    with run.load():
-        run.wait_until_sent(0.3)
-        run.service.worker.suspend()
-        run.wait_until_sent(0.6)
-        with run.fault("broker emptied"):
-            run.broker.kill()
-            for data in run.servers.scratch.glob(f"{run.order.broker}-*/*"):
-                shutil.rmtree(data) if data.is_dir() else data.unlink()
-            run.broker.start()
-        run.service.worker.resume()
-
-
-def broker_silent(run: Run) -> None:
-    """Let the broker refuse connections, then accept them and fall silent."""
-    assert run.proxy is not None
-    outage = run.order.outage
-    with run.load(seconds=3 * outage):
-        run.wait_until_sent(0.25)
-        with run.fault("broker refuses"):
-            run.proxy.refuse()
-            time.sleep(outage)
-        run.proxy.accept()
-        with run.fault("broker hangs"):
-            run.proxy.hang()
-            time.sleep(outage)
-        run.proxy.accept()
-
-
-def api_killed(run: Run) -> None:
-    """SIGKILL the API straight after a 2xx, five times, while its tasks run or wait."""
-    with run.load():
-        for share in (0.15, 0.3, 0.45, 0.6, 0.75):
-            run.wait_until_sent(share)
-            if run.service.is_embedded:
-                run.interrupt("API killed", lambda _: _kill_api(run))
-            else:
-                with run.fault("API killed"):
-                    _kill_api(run)
-
-
-def api_killed_at_commit(run: Run) -> None:
-    """SIGKILL the API straight after a commit, and what takes tasks before it publishes them."""
-    with run.load():
-        for number, share in enumerate((0.15, 0.3, 0.45, 0.6, 0.75)):
-            run.wait_until_sent(share)
-            with run.fault("API killed at commit"):
-                taking = number % 2 and run.has_ledger
-                run.arm(_taking(run) if taking else "api-committed")
-                run.traffic.send()
-
-
-def _taking(run: Run) -> str:
-    return "api-taken" if run.service.is_embedded else "relay-taken"
-
-
-def database_restarted(run: Run) -> None:
-    """Restart PostgreSQL, then cut all its connections."""
-    assert run.servers.postgresql is not None
-    with run.load():
-        run.wait_until_sent(0.25)
-        run.start_long_tasks()
-        with run.fault("database restarted"):
-            run.servers.postgresql.stop()
-            run.servers.postgresql.start()
-            run.wait_until_running_again()
-        run.wait_until_sent(0.6)
-        run.interrupt("connections cut", lambda _: _cut_connections(run))
-
-
-def relay_killed(run: Run) -> None:
-    """SIGKILL the relay, three times, then run two of them."""
-    with run.load():
-        for share in (0.2, 0.4, 0.6):
-            run.wait_until_sent(share)
-            with run.fault("relay killed"):
-                run.service.relay.kill()
-                delayed = run.traffic.send(delay=0.5)
-                run.wait_until_started(delayed)
-        run.service.run("relay", "relay-2")
-        run.traffic.send(delay=1)
-
-
-def messages_repeated(run: Run) -> None:
-    """Deliver every message three times, and again when its task has long ended."""
-    with run.load():
-        run.wait_until_sent(0.6)
-        with run.fault("messages repeated"):
-            _push_again(run)
-    run.settle()
-    before = sum(map(len, started(run.books).values()))
-    _push_again(run)
-    run.traffic.send()
-    run.settle()
-    after = sum(map(len, started(run.books).values()))
-    run.expect(
-        after == before + 1, f"late messages started {after - before - 1} ended tasks"
-    )
-
-
-def poison(run: Run) -> None:
-    """Enqueue tasks that kill their process each time, among good ones."""
-    with run.load():
-        for share in (0.2, 0.5):
-            run.wait_until_sent(share)
-            with run.fault("poison"):
-                run.traffic.send(name="drill_poison")
-                run.start_long_tasks(2)
-
-
-def strangers(run: Run) -> None:
-    """Put into the queue what no enqueue has sent: garbage, pickles, unknown names, forged ids."""
-    opened = run.folder / "unpickled"
-    with run.load():
-        run.wait_until_sent(0.3)
-        with run.fault("strangers"):
-            for _ in range(3):
-                _push_strangers(run, opened)
-    run.settle()
-    run.expect(not opened.exists(), "a pickle was opened")
-
-
-def clocks_apart(run: Run) -> None:
-    """Run a worker one hour ahead, another and a relay one hour behind."""
-    run.service.run("worker", "worker-2")
-    run.service.run("relay", "relay-2")
-    with run.load():
-        for share in (0.3, 0.6):
-            run.wait_until_sent(share)
-            run.interrupt(
-                "worker killed, clocks apart", lambda _: run.service.worker.kill()
-            )
-    run.settle()
-    shifts = {
-        round((each[3] - each[2]) / HOUR)
-        for all_ in started(run.books).values()
-        for each in all_
-    }
-    by = "libfaketime" if FAKETIME else "sitecustomize"
-    run.notes.append(f"clocks of the workers, by {by}: {sorted(shifts)} h")
-    run.expect(shifts & {-1, 1}, "no clock was shifted")
-
-
-def broker_full(run: Run) -> None:
-    """Leave the broker no space: it refuses or blocks whatever is written to it."""
-    with run.load(seconds=2.5 * FULL_SECONDS):
-        run.wait_until_sent(0.3)
-        with run.fault("broker full"):
-            set_space(run.broker, has_space=False)
-            time.sleep(FULL_SECONDS)
-        set_space(run.broker, has_space=True)
-
-
-def everything(run: Run) -> None:
-    """Do all of it at random."""
-    tasks = run.order.tasks or 10_000
-    actions: list[Callable[[Run], None]] = [
-        lambda run: run.service.api.kill(),
-        lambda run: run.arm("api-committed"),
-        lambda run: run.arm(_taking(run)),
-        _freeze,
-        _poison_once,
-    ]
-    if not run.service.is_embedded:
-        actions += [
-            lambda run: run.service.worker.kill(),
-            lambda run: run.service.worker.kill(),
-            _terminate,
-            lambda run: run.service.relay.kill(),
-            lambda run: run.service.run("relay", f"relay-{uuid4().hex[:4]}").stop(),
-            _kill_broker,
-            lambda run: empty(run.broker.url),
-            _refuse,
-            _hang,
-            lambda run: _push_again(run, 200),
-            lambda run: _push_strangers(run, run.folder / "unpickled"),
-            _restart_database,
-            _cut_connections,
-            _fill_up,
-        ]
-        if run.order.engine != "arq":
-            actions.append(lambda run: _kill_one(run.start_long_tasks()))
-    end = time.monotonic() + run.order.duration
-    bag: list[Callable[[Run], None]] = []
-    with run.load(seconds=run.order.duration, tasks=tasks), run.fault("everything"):
-        while time.monotonic() < end:
-            if not bag:  # Each of them once, in any order, before any of them again.
-                bag = run.random.sample(actions, len(actions))
-            run.traffic.send(seconds=run.random.uniform(0.5, LONG_SECONDS))
-            run.say(f"fault {len(run.moments)}, {end - time.monotonic():.0f} s left")
-            run.moments.append(time.time())
-            bag.pop()(run)
-            time.sleep(run.random.uniform(1, 4))
-    run.notes.append(f"{len(run.moments) - 1} faults")
-
-
-def _kill_one(running: dict[UUID, int]) -> None:
-    for process in list(running.values())[:1]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-
-
-def _kill_api(run: Run) -> None:
-    run.traffic.send()
-    run.service.api.kill()
-    run.traffic.send()
-
-
-def _terminate(run: Run) -> None:
-    with contextlib.suppress(AssertionError):  # It was killed, then.
-        run.service.worker.terminate(within=GRACE_SECONDS)
-    run.service.worker.start()
-
-
-def _freeze(run: Run) -> None:
-    run.service.worker.suspend()
-    time.sleep(run.order.lease + 2)
-    run.service.worker.resume()
-
-
-def _kill_broker(run: Run) -> None:
-    run.broker.kill()
-    time.sleep(DOWN_SECONDS)
-    run.broker.start()
-
-
-def _refuse(run: Run) -> None:
-    assert run.proxy is not None
-    run.proxy.refuse()
-    time.sleep(DOWN_SECONDS)
-    run.proxy.accept()
-
-
-def _hang(run: Run) -> None:
-    assert run.proxy is not None
-    run.proxy.hang()
-    time.sleep(2 * DOWN_SECONDS)
-    run.proxy.accept()
-
-
-def _restart_database(run: Run) -> None:
-    assert run.servers.postgresql is not None
-    run.servers.postgresql.stop()
-    run.servers.postgresql.start()
-
-
-def _cut_connections(run: Run) -> None:
-    assert run.servers.databases is not None
-    run.servers.databases.cut_connections()
-
-
-def _poison_once(run: Run) -> None:
-    run.traffic.send(name="drill_poison")
-
-
-def _push_again(run: Run, limit: int | None = None) -> None:
-    if run.service.is_embedded:
-        return
-    for task_id in run.traffic.answered[:limit]:
-        push_message(run.broker.url, "drill", str(task_id))
-
-
-def _push_strangers(run: Run, opened: Path) -> None:
-    url = run.broker.url
-    push_bytes(url, b"\x80\x04stranger")
-    push_bytes(url, b"{}")
-    push_message(url, "drill", "stranger")
-    push_message(url, "drill", str(uuid4()))
-    push_message(url, "no_such_task", str(uuid4()))
-    push_pickle(url, pickle.dumps([[_Exploit(opened)], {}, {}]))
-
-
-class _Exploit:
-    """Creates a file where it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return (Path.touch, (self._path,))
-
-
-def _fill_up(run: Run) -> None:
-    set_space(run.broker, has_space=False)
-    time.sleep(DOWN_SECONDS)
-    set_space(run.broker, has_space=True)
-
-
-_REPEATED = {name: {"DRILL_REPEAT": "3"} for name in ("api", "relay")}
-_CLOCKS = {"worker": clock(HOUR), "worker-2": clock(-HOUR), "relay-2": clock(-HOUR)}
 
 FAULTS = {
-    "worker-killed": Fault(worker_killed, leases=1),
-    "worker-killed-busy": Fault(worker_killed_busy),
-    "child-killed": Fault(child_killed, leases=1),
-    "worker-terminated": Fault(worker_terminated, leases=1),
-    "worker-frozen": Fault(worker_frozen, leases=2),
-    "broker-killed": Fault(broker_killed, is_measured=True),
-    "broker-emptied": Fault(broker_emptied, is_measured=True),
-    "broker-silent": Fault(broker_silent, is_measured=True, through_proxy=True),
-    "api-killed": Fault(api_killed, api_may_fail=True),
-    "api-killed-at-commit": Fault(api_killed_at_commit, api_may_fail=True),
-    "database-restarted": Fault(database_restarted, api_may_fail=True),
-    "relay-killed": Fault(relay_killed),
-    "messages-repeated": Fault(messages_repeated, overrides=_REPEATED),
-    "poison": Fault(poison, api_may_fail=True),
-    "strangers": Fault(strangers),
-    "clocks-apart": Fault(clocks_apart, leases=1, overrides=_CLOCKS),
-    "broker-full": Fault(broker_full, is_measured=True),
-    "everything": Fault(everything, api_may_fail=True, through_proxy=True),
+    fault.name: fault
+    for fault in (
+        Fault("worker-killed", "SIGKILL the worker in the middle of tasks", leases=1),
+        Fault(
+            "worker-killed-busy", "SIGKILL the worker again and again, at a full queue"
+        ),
+        Fault(
+            "child-killed",
+            "SIGKILL one process of the worker's pool",
+            engines=POOLED,
+            leases=1,
+        ),
+        Fault(
+            "worker-terminated",
+            "SIGTERM the worker: tasks shorter and longer than its grace",
+            leases=1,
+        ),
+        Fault(
+            "worker-frozen",
+            "SIGSTOP the worker past its lease, then SIGCONT (a zombie)",
+            needs_ledger=True,
+            leases=2,
+        ),
+        Fault(
+            "broker-killed",
+            "SIGKILL the broker and start it, busy with retries, and idle",
+            is_measured=True,
+        ),
+        Fault(
+            "broker-emptied", "the broker comes back without its data", is_measured=True
+        ),
+        Fault(
+            "broker-silent",
+            "the broker refuses connections, then hangs: open and silent",
+            is_measured=True,
+            through_proxy=True,
+        ),
+        Fault(
+            "api-killed",
+            "SIGKILL the API straight after a 2xx",
+            is_embedded=True,
+            api_may_fail=True,
+        ),
+        Fault(
+            "api-killed-at-commit",
+            "SIGKILL the API or the relay before a publish",
+            is_embedded=True,
+            api_may_fail=True,
+        ),
+        Fault(
+            "database-restarted",
+            "restart PostgreSQL, then cut all its connections",
+            needs_ledger=True,
+            api_may_fail=True,
+        ),
+        Fault(
+            "relay-killed", "SIGKILL the relay, then run two of them", needs_ledger=True
+        ),
+        Fault(
+            "messages-repeated",
+            "every message three times, and again long after",
+            is_embedded=True,
+            needs_ledger=True,
+        ),
+        Fault(
+            "poison",
+            "tasks that kill their process each time, among good ones",
+            is_embedded=True,
+            needs_ledger=True,
+            api_may_fail=True,
+        ),
+        Fault(
+            "strangers",
+            "garbage, pickles, unknown names and forged ids in the queue",
+            needs_ledger=True,
+        ),
+        Fault(
+            "clocks-apart",
+            "hosts whose clocks are one and two hours apart",
+            needs_ledger=True,
+            leases=1,
+        ),
+        Fault("broker-full", "the broker has no space left", is_measured=True),
+        Fault(
+            "everything",
+            "all of it at random, for a chosen time",
+            is_embedded=True,
+            needs_ledger=True,
+            api_may_fail=True,
+            through_proxy=True,
+        ),
+    )
 }
+"""The faults by name, in the order in which they are done."""

@@ -1,4 +1,4 @@
-"""Sends requests as clients do, who try again, and remembers how each was answered."""
+"""Send requests as clients do, who try again, and remember each answer."""
 
 import http.client
 import json
@@ -33,6 +33,7 @@ class Load:
         self._lock = threading.Lock()
         self._local = threading.local()
         self._senders: list[threading.Thread] = []
+
         self.requests: list[Request] = []
         self.answered: list[UUID] = []
         self.failing: set[UUID] = set()
@@ -46,8 +47,10 @@ class Load:
         schedule = [
             (begun + seconds * number / tasks, self._work()) for number in range(tasks)
         ]
+
         schedule.reverse()
         self._before, self.planned = len(self.answered), tasks
+
         self._senders = [
             threading.Thread(target=self._send_all, args=[schedule], daemon=True)
             for _ in range(SENDERS)
@@ -106,7 +109,10 @@ class Load:
                 return
 
     def _connection(self) -> http.client.HTTPConnection:
-        """Return this thread's connection; the server closes one that is idle for five seconds."""
+        """Return this thread's connection.
+
+        The server closes one that is idle for five seconds.
+        """
         connection: http.client.HTTPConnection | None = getattr(
             self._local, "connection", None
         )
@@ -119,6 +125,7 @@ class Load:
     def _post(self, work: dict[str, Any]) -> UUID | None:
         connection = self._connection()
         at, begun = time.time(), time.perf_counter()
+
         task_id = None
         try:
             connection.request(
@@ -133,6 +140,7 @@ class Load:
                 task_id = UUID(json.loads(body)["id"])
         except (OSError, http.client.HTTPException):
             connection.close()
+
         with self._lock:
             self.requests.append(
                 Request(at, time.perf_counter() - begun, task_id is not None)

@@ -1,4 +1,4 @@
-"""A run of a reference: what there is to wait for and to expect where there is no ledger."""
+"""Run a reference: wait for and expect what there is without a ledger."""
 
 import time
 
@@ -19,7 +19,7 @@ class ReferenceRun(Run):
     path = "/orders"
 
     def warm_up(self) -> bool:
-        """Do as any run does, but a reference that does not work at all is a defect of the drill.
+        """Do as any run does; a reference that never works is a defect of the drill.
 
         Raises AssertionError then.
         """
@@ -32,7 +32,10 @@ class ReferenceRun(Run):
             self.notes.append(otherwise)
 
     def wait_until_running_again(self) -> None:
-        """Wait, not for ever, until the service runs tasks again, of which it may lose some."""
+        """Wait, not for ever, until the service runs tasks again.
+
+        It may lose some of them.
+        """
         self.say("waiting until tasks run again")
         deadline = time.monotonic() + AGAIN_SECONDS
         while time.monotonic() < deadline:
@@ -51,11 +54,13 @@ class ReferenceRun(Run):
             self.say(f"{why}: {missing} left")
             if missing != last:
                 last, since = missing, time.monotonic()
+
             quiet = time.monotonic() - since
             if quiet > QUIET_SECONDS and (
                 quiet > self.order.patience or not self.left_in_broker()
             ):
                 return False
+
             # To ask RabbitMQ costs it a second.
             time.sleep(0.2 if quiet < QUIET_SECONDS else 2)
         return True

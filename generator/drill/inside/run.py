@@ -1,4 +1,4 @@
-"""One run: a service under load, a fault, and the wait until everything has settled."""
+"""Run a service under load, let a fault happen, and wait until all has settled."""
 
 import contextlib
 import random
@@ -17,32 +17,15 @@ from tests.delivery.support.servers import OwnServer
 
 from .books import Books, PostgresqlServer, SqliteBooks, started, unfinished
 from .load import Load
+from .order import Order
 from .service import Service
 
 WARM_UP = 30
 LONG_SECONDS = 4.0
 LONG_TASKS = 2
-"""As many as run at a time in the smallest worker; others would keep an interrupted one waiting."""
+"""As many as the smallest worker runs at a time; an interrupted one must not queue."""
 GATHER_SECONDS = 5.0
 """How long the others may take to start once one of them runs."""
-
-
-@dataclass
-class Order:
-    """What the command asks for; `reference` is the setting of an engine without a ledger."""
-
-    engine: str
-    broker: str
-    reference: str | None
-    patience: float
-    database: str
-    faults: list[str]
-    tasks: int | None
-    rate: float
-    seed: int
-    duration: float
-    outage: float
-    lease: float
 
 
 @dataclass
@@ -85,37 +68,46 @@ class Run:
         self.notes: list[str] = []
         self.moments: list[float] = []
         self.windows: list[tuple[float, float]] = []
-        self.poison = 0
         self.folder = servers.scratch / f"run-{secrets.token_hex(4)}"
         self.folder.mkdir()
-        self.books: Books
-        if servers.databases is None:
-            self.books = SqliteBooks(self.folder / "app.db")
-        else:
-            self.books = servers.databases.make()
+
+        self.books = self._open_books()
+        self.proxy = self._start_proxy() if through_proxy else None
         port = free_port()
-        environment = {
+        self.service = Service(
+            *(servers.folder, port, self._settings(port), servers.reaper),
+            overrides or {},
+        )
+        self.traffic = Load(port, self.path, order.seed)
+
+    def _open_books(self) -> Books:
+        if self.servers.databases is None:
+            return SqliteBooks(self.folder / "app.db")
+        return self.servers.databases.make()
+
+    def _start_proxy(self) -> Proxy | None:
+        if self.servers.broker is None:
+            return None
+        return Proxy("127.0.0.1", _port_of(self.servers.broker.url))
+
+    def _settings(self, port: int) -> dict[str, str]:
+        """Return what the processes of the service are started with."""
+        settings = {
             "DATABASE_URL": self.books.url,
             "OPERATOR_TOKEN": secrets.token_urlsafe(),
-            "LEASE_SECONDS": str(order.lease),
+            "LEASE_SECONDS": str(self.order.lease),
             "PORT": str(port),
             "DRILL_FOLDER": str(self.folder),
         }
-        if order.reference is not None:
-            environment["REFERENCE_SETTINGS"] = order.reference
-        self.proxy: Proxy | None = None
-        if servers.broker is not None:
-            url = environment["BROKER_URL"] = servers.broker.url
-            if through_proxy:
-                server_port = url.rpartition(":")[2].partition("/")[0]
-                self.proxy = Proxy("127.0.0.1", int(server_port))
-                environment["BROKER_URL"] = url.replace(
-                    server_port, str(self.proxy.port)
-                )
-        self.service = Service(
-            servers.folder, port, environment, servers.reaper, overrides or {}
-        )
-        self.traffic = Load(port, self.path, order.seed)
+        if self.order.reference is not None:
+            settings["REFERENCE_SETTINGS"] = self.order.reference
+
+        if self.servers.broker is not None:
+            url = self.servers.broker.url
+            if self.proxy is not None:
+                url = url.replace(str(_port_of(url)), str(self.proxy.port))
+            settings["BROKER_URL"] = url
+        return settings
 
     @property
     def broker(self) -> OwnServer:
@@ -124,14 +116,15 @@ class Run:
         return self.servers.broker
 
     def warm_up(self) -> bool:
-        """Wait until tasks have gone the whole way, so that no request is the first of its kind.
+        """Wait until tasks have gone the whole way; return whether they have.
 
-        Return whether they have.
+        No request that is measured is the first of its kind then.
         """
         self.say("starting")
         self.service.wait_until_ready()
         for _ in range(WARM_UP):
             self.traffic.send()
+
         is_warm = self.settle("warming up")
         self.expect(is_warm, "no task has gone the whole way before the fault")
         self.traffic.forget_times()
@@ -144,7 +137,7 @@ class Run:
 
     @contextlib.contextmanager
     def load(self, seconds: float = 0, tasks: int | None = None) -> Iterator[None]:
-        """Send the load meanwhile, at the rate asked for, or slower to make it last `seconds`."""
+        """Send the load meanwhile, at the rate asked for, or slower for `seconds`."""
         tasks = tasks or self.order.tasks or 1000
         self.traffic.begin(tasks, max(seconds, tasks / self.order.rate))
         try:
@@ -172,9 +165,13 @@ class Run:
     def start_long_tasks(
         self, number: int = LONG_TASKS, seconds: float = LONG_SECONDS
     ) -> dict[UUID, int]:
-        """Enqueue long tasks; return those that run, with their processes, once most do."""
+        """Enqueue long tasks; return those that run, with their processes.
+
+        That is once all of them do, or some do and the others are late.
+        """
         self.say("starting long tasks")
         ids = [self.traffic.send(seconds=seconds) for _ in range(number)]
+
         deadline = time.monotonic() + 120
         running: dict[UUID, int] = {}
         while len(running) < number and time.monotonic() < deadline:
@@ -184,11 +181,12 @@ class Run:
                 deadline = time.monotonic() + min(GATHER_SECONDS, seconds / 2)
             running = now
             time.sleep(0.05)
+
         self.expect(running, "no long task started within 120 s")
         return running
 
     def wait_until_more_start(self, number: int) -> bool:
-        """Wait until so many tasks more have started; return False where they do not."""
+        """Wait until so many more tasks have started; return whether they have."""
         query = "SELECT count(*) FROM drill_starts"
         [(before,)] = self.rows(query)
         # Of those that never started, some may be lost.
@@ -201,6 +199,7 @@ class Run:
                 or set(self.traffic.answered) - started(self.books).keys()
             ):
                 return False
+
             time.sleep(0.005)
         return False
 
@@ -220,7 +219,7 @@ class Run:
         action: Callable[[dict[UUID, int]], object],
         seconds: float = LONG_SECONDS,
     ) -> None:
-        """Do something while long tasks run, and wait until these run again or have ended."""
+        """Do something while long tasks run; wait until these run again or ended."""
         running = self.start_long_tasks(seconds=seconds)
         with self.fault(what):
             action(running)
@@ -236,10 +235,12 @@ class Run:
         interrupted = {
             UUID(str(row[0])): row[1] for row in self._rows_when_possible(query)
         }
+
         deadline = time.monotonic() + 3 * self.order.lease + 20
         while interrupted:
             if time.monotonic() > deadline:
                 raise NotRunAgainError
+
             query = "SELECT id FROM tasks WHERE finished_at IS NULL"
             unended = {UUID(str(row[0])) for row in self._rows_when_possible(query)}
             starts = started(self.books)
@@ -248,6 +249,7 @@ class Run:
                 for task, attempt in interrupted.items()
                 if task in unended and starts.get(task, [(0,)])[-1][0] <= attempt
             }
+
             time.sleep(0.1)
 
     def _rows_when_possible(self, query: str) -> Sequence[Any]:
@@ -262,19 +264,22 @@ class Run:
         """Let a process die at a point of its code, once; wait until it did."""
         armed = self.folder / point
         armed.touch()
+
         deadline = time.monotonic() + 30
         while armed.exists() and time.monotonic() < deadline:
             if not self.traffic.is_sending:
                 self.traffic.send()
             time.sleep(0.02)
+
         self.expect(
             not armed.exists(), f"nothing came to the point {point} within 30 s"
         )
 
     def settle(self, why: str = "settling") -> bool:
-        """Wait until every task has ended, or until none does any more; return whether all have."""
+        """Wait until every task has ended, or none does; return whether all have."""
         patience = 3 * self.order.lease + 30
         last, since = -1, time.monotonic()
+
         while (number := unfinished(self.books)) or not self._has_ledger():
             self.say(f"{why}: {number} left")
             if number != last:
@@ -282,6 +287,7 @@ class Run:
             elif time.monotonic() - since > patience:
                 return False
             time.sleep(0.2)
+
         return True
 
     def close(self) -> None:
@@ -297,3 +303,7 @@ class Run:
 
     def _has_ledger(self) -> bool:
         return bool(self.books.rows("SELECT count(*) FROM tasks"))
+
+
+def _port_of(url: str) -> int:
+    return int(url.rpartition(":")[2].partition("/")[0])

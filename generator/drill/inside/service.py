@@ -1,4 +1,4 @@
-"""The project's own processes, from its `Procfile`, restarted one second after they exit."""
+"""Run the project's own processes, and restart each one second after it exits."""
 
 import http.client
 from collections.abc import Mapping
@@ -54,6 +54,7 @@ class Service:
         self._reaper = reaper
         self._commands = read_procfile(folder / "Procfile")
         self._all: list[Supervised] = []
+
         self.api = self.run("api")
         self.is_embedded = "BROKER_URL" not in environment
         self.worker = self.api if self.is_embedded else self.run("worker")
@@ -68,6 +69,7 @@ class Service:
             "DRILL_ROLE": role,
             **self._overrides.get(name, {}),
         }
+
         process = Supervised(
             name, self._commands[role], self._folder, environment, self._reaper
         )

@@ -1,4 +1,4 @@
-"""Shift this process's clock: Python imports this module at its start, before any other.
+"""Shift this process's clock: Python imports this module first of all.
 
 It moves `time.time`, `time.time_ns`, and the `now`, `utcnow` and `today` of `datetime`.
 Where libfaketime is installed, the drill uses that instead, which moves the whole

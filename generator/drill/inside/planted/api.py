@@ -1,4 +1,4 @@
-"""The project's API with one more route, which enqueues the drill's tasks; copied into `app/`."""
+"""Add a route that enqueues the drill's tasks to the project's API, in `app/`."""
 
 from datetime import timedelta
 from typing import Literal
@@ -24,7 +24,7 @@ class Work(BaseModel):
 
 @app.post("/drill", status_code=202)
 async def enqueue(work: Work, session: Session, tasks: Tasks) -> dict[str, UUID]:
-    """Write something of the request's own, and enqueue the task in the same transaction."""
+    """Write something of the request's own, and enqueue the task with it."""
     task = drill if work.name == "drill" else drill_poison
     delayed = task.using(delay=timedelta(seconds=work.delay))
     handle = await tasks.enqueue(delayed, seconds=work.seconds, failures=work.failures)
@@ -32,6 +32,7 @@ async def enqueue(work: Work, session: Session, tasks: Tasks) -> dict[str, UUID]
         text("INSERT INTO drill_requests (task_id) VALUES (:id)"),
         {"id": str(handle.id)},
     )
+
     event.listen(
         session.sync_session,
         "after_commit",

@@ -1,4 +1,4 @@
-"""The points of its code at which a process dies if the drill has armed them."""
+"""Let a process die at points of its code that the drill has armed."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def die_if_armed(where: str) -> None:
-    """SIGKILL this process if the drill has armed the point `where`; each arming kills once."""
+    """SIGKILL this process, once, if the drill has armed the point `where`."""
     try:
         Path(os.environ["DRILL_FOLDER"], f"{os.environ['DRILL_ROLE']}-{where}").unlink()
     except (FileNotFoundError, KeyError):

@@ -1,4 +1,4 @@
-"""The API of a reference, which can be made to die between commit and enqueue."""
+"""Let the API of a reference die between commit and enqueue, if it is armed to."""
 
 from services import orders
 from services.api import app

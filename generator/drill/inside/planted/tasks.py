@@ -1,4 +1,4 @@
-"""The drill's own tasks; copied into the copy's `app/tasks/`."""
+"""Add the drill's own tasks to the project's, in `app/tasks/`."""
 
 import asyncio
 import os
@@ -32,6 +32,7 @@ async def _log_start(task: TaskContext) -> None:
         "INSERT INTO drill_starts (task_id, attempt, pid, clock, at)"
         f" VALUES (:id, :attempt, :pid, :clock, {NOW})"
     )
+
     async with database_engine.begin() as connection:
         await connection.execute(text(statement), values)
 

@@ -1,4 +1,4 @@
-"""Runs other programs: away from our own environment, within a time limit, leaving none behind."""
+"""Run other programs, away from our environment, in time, and leave none behind."""
 
 import os
 import signal
@@ -46,12 +46,12 @@ class Outcome:
 
 
 def uv(*arguments: str) -> list[str]:
-    """Return the command line of the uv installed beside us, which need not be on the PATH."""
+    """Return the command line of the uv beside us, which need not be on the PATH."""
     return [os.fsdecode(find_uv_bin()), *arguments]
 
 
 def git(directory: Path, *arguments: str) -> Outcome:
-    """Run git in a directory; what only looks writes nothing, not even git's own notes."""
+    """Run git in a directory; a look writes nothing, not even git's own notes."""
     return run(["git", *arguments], directory, environment={"GIT_OPTIONAL_LOCKS": "0"})
 
 
@@ -65,6 +65,7 @@ def run(
     """Run a program in a directory, at most `time_limit` seconds long."""
     if _stopped.is_set():
         return Outcome(ok=False, output="stopped", seconds=0)
+
     started = time.monotonic()
     with _start(command, directory, environment) as process:
         try:
@@ -74,6 +75,7 @@ def run(
             output = f"{process.communicate()[0]}\nstopped after {time_limit:.0f} s"
         finally:
             _running.discard(process)
+
     return Outcome(process.returncode == 0, output, time.monotonic() - started)
 
 
@@ -91,7 +93,7 @@ def stream(
 
 
 def inherited(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return our environment without what is meant for us only, and with these variables."""
+    """Return our environment without what is meant for us, but with these variables."""
     ours = {name: value for name, value in os.environ.items() if name not in _OURS}
     return {**ours, **(environment or {})}
 
@@ -119,6 +121,7 @@ def _start(
         errors="replace",
         start_new_session=True,
     )
+
     _running.add(process)
     return process
 

@@ -1,8 +1,8 @@
-"""What a user sees when something cannot be done: one line, never a traceback."""
+"""Say in one line why something cannot be done, instead of a traceback."""
 
 
 class Refusal(Exception):  # noqa: N818 - it is no defect: the command says no, and why
-    """Something was asked for that cannot be done; the message is one line and says why."""
+    """Something was asked for that cannot be done; the message says why in one line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))

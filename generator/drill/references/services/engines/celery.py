@@ -1,4 +1,4 @@
-"""Celery on Redis or RabbitMQ."""
+"""Enqueue and run the work on Celery, with Redis or RabbitMQ."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""The API without an engine: each request commits an order, and adds its task to FastAPI's own."""
+"""Take orders without an engine: FastAPI's own background tasks do the work."""
 
 import asyncio
 

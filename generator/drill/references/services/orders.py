@@ -1,4 +1,4 @@
-"""Orders in PostgreSQL, and the work that each of them needs, whichever way it gets done."""
+"""Record orders in PostgreSQL, and do the work that each needs, however it is run."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ database = create_async_engine(_url)
 
 
 class Work(BaseModel):
-    """What an order needs: so many seconds, after so many failures, and not before a delay."""
+    """What an order needs: so many seconds, after so many failures and a delay."""
 
     seconds: float = 0
     failures: int = 0
@@ -42,12 +42,15 @@ async def fulfil_order(order_id: str, seconds: float, failures: int) -> None:
         " CAST(:clock AS double precision), extract(epoch FROM clock_timestamp())"
         " FROM drill_starts WHERE task_id = CAST(:id AS varchar) RETURNING attempt"
     )
+
     values = {"id": order_id, "pid": os.getpid(), "clock": time.time()}
     async with database.begin() as connection:
         attempt = (await connection.execute(starting, values)).scalar_one()
+
     await asyncio.sleep(seconds)
     if attempt <= failures:
         raise RuntimeError(f"failure {attempt}")
+
     async with database.begin() as connection:
         await connection.execute(
             text("INSERT INTO drill_effects (task_id, attempt) VALUES (:id, :attempt)"),

@@ -1,4 +1,4 @@
-"""Dramatiq on Redis or RabbitMQ."""
+"""Enqueue and run the work on Dramatiq, with Redis or RabbitMQ."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""ARQ on Redis."""
+"""Enqueue and run the work on ARQ and Redis."""
 
 import asyncio
 import os

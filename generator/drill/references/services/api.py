@@ -1,4 +1,4 @@
-"""The API: each request commits an order, and then hands its task to the engine."""
+"""Take orders: each request commits one, and then hands its task to the engine."""
 
 from fastapi import FastAPI
 

@@ -1,6 +1,7 @@
-"""What the drill compares with: each engine on its own, and FastAPI's `BackgroundTasks`.
+"""Compare with each engine on its own, and with FastAPI's `BackgroundTasks`.
 
-They promise nothing, so nothing judges them; what became of their tasks is counted.
+These references promise nothing, so nothing judges them: what became of their tasks is
+counted. Their programs are in `services`.
 """
 
 import shutil
@@ -8,12 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-import benchmarks
 from generator.variants import VARIANTS
 
 BACKGROUND_TASKS = "background-tasks"
 
-_SERVICES = Path(benchmarks.__file__).parent / "references/services"
+_SERVICES = Path(__file__).with_name("services")
 _API = "api: exec uvicorn services.drill_api:app --host 127.0.0.1 --port $PORT"
 _ANY_VARIANT = "dramatiq-redis"
 """Whose environment serves what needs no engine."""
@@ -45,7 +45,7 @@ _WORKERS = {
 }
 
 PATIENCE = 60.0
-"""Seconds without a change after which the drill no longer waits for what a broker still holds."""
+"""Seconds without a change after which what a broker still holds is given up."""
 
 _OTHER_PATIENCE = {
     # What a dead worker held comes back after an hour, which is not waited for.
@@ -113,12 +113,15 @@ class Reference:
         services.mkdir()
         for name in ("__init__.py", "orders.py"):
             shutil.copy(_SERVICES / name, services)
+
         if not self.engine:
             shutil.copy(_SERVICES / "background_tasks.py", services / "api.py")
             (folder / "Procfile").write_text(f"{_API}\n")
             return
+
         shutil.copy(_SERVICES / "api.py", services)
         shutil.copy(_SERVICES / f"engines/{self.engine}.py", services / "engine.py")
+
         worker = _WORKERS[self.engine]
         if self.engine == "celery" and self.setting == Setting.SAFEST:
             # What does not end in time is given back.
