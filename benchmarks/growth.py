@@ -102,7 +102,8 @@ def _after_years(result: Result) -> list[Row]:
 
 def _highlights(result: Result) -> list[Highlight]:
     dearest = max(_after_years(result), key=median_ratio)
-    return [Highlight(f"{dearest.what} tasks; the statement that grows most", dearest)]
+    operation, _, size = dearest.what.rpartition(", ")
+    return [Highlight(f"{operation}, beside {size} tasks; at worst", dearest)]
 
 
 def _picture(result: Result) -> list[Panel]:

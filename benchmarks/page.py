@@ -1,12 +1,13 @@
 """Lay out two pages: what the promise costs, and all figures behind it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from benchmarks.benchmark import Benchmark, Verdict
 from benchmarks.figures import Result, Row, short
 from benchmarks.picture import paint
 from generator.drawing import svg
+from generator.markdown import table
 
 Measured = Mapping[str, tuple[Benchmark, Result]]
 """Benchmarks and their results, by name."""
@@ -69,7 +70,7 @@ def _costs(measured: Measured, figures: Path, pictures: Mapping[str, Path]) -> s
         for benchmark, result in measured.values()
         for highlight in benchmark.highlights(result)
     ]
-    table = _table(["what it costs", "here", "beside it", "ratio"], rows)
+    costs = table(["what it costs", "here", "beside it", "ratio"], rows)
 
     verdicts = [verdict for each in _verdicts(measured).values() for verdict in each]
     reached = sum(verdict.is_reached for verdict in verdicts)
@@ -85,7 +86,7 @@ def _costs(measured: Measured, figures: Path, pictures: Mapping[str, Path]) -> s
 
     quick = [_QUICK] if any(result.quick for _, result in measured.values()) else []
     machine = f"Servers, workers and load ran together on {_machines(measured)}.\n"
-    return "\n".join([_COSTS, *quick, table, goals, machine, *shown, _WRITTEN])
+    return "\n".join([_COSTS, *quick, costs, goals, machine, *shown, _WRITTEN])
 
 
 def _comparison(row: Row) -> list[str]:
@@ -123,9 +124,7 @@ def _circumstances(measured: Measured) -> str:
         ]
         for benchmark, result in measured.values()
     ]
-    table = _table(
-        ["benchmark", "measured", "repetitions", "load before it", "took"], rows
-    )
+    head = ["benchmark", "measured", "repetitions", "load before it", "took"]
 
     versions = {
         name: version
@@ -135,7 +134,7 @@ def _circumstances(measured: Measured) -> str:
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         f"Servers, workers and load ran together on {_machines(measured)}: {listed}."
-        f"\n\n{table}"
+        f"\n\n{table(head, rows)}"
     )
 
 
@@ -161,7 +160,7 @@ def _goals(measured: Measured) -> str:
             )
 
     head = ["benchmark", "goal", "reached", "figures; how many reach it", "its limit"]
-    return f"## Goals\n\n{_table(head, rows)}"
+    return f"## Goals\n\n{table(head, rows)}"
 
 
 def _verdicts(measured: Measured) -> dict[str, list[Verdict]]:
@@ -189,9 +188,4 @@ def _rows(result: Result) -> str:
         for row in result.rows
     ]
     head = ["", "figure", "against", "reference", "ratio", "goal", "reached"]
-    return _table(head, rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return table(head, rows)

@@ -2,7 +2,7 @@
 
 import os
 import textwrap
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from generator import drawing
@@ -19,6 +19,7 @@ from generator.drill.report import (
     verdict,
 )
 from generator.drill.session import Result
+from generator.markdown import table
 
 INTRODUCTION = """\
 # Drills
@@ -146,8 +147,8 @@ def _findings(results: Sequence[Result]) -> list[str]:
 
     head = ["", "runs", "answered", "lost", "doubled", "stranded"]
     rows = [[name, *_totals(group)] for name, group in groups.items() if group]
-    table = _table(head, rows, numbers=range(1, len(head)))
-    return [f"{textwrap.fill(sentences, 88)}\n", table, LEGEND]
+    totals = table(head, rows, numbers=range(1, len(head)))
+    return [f"{textwrap.fill(sentences, 88)}\n", totals, LEGEND]
 
 
 def _totals(results: Sequence[Result]) -> list[str]:
@@ -182,7 +183,7 @@ def _comparison(results: Sequence[Result]) -> list[str]:
     ]
 
     alone = ["alone, safest settings", "alone, defaults"]
-    return [COMPARISON, _table(["fault", "engine", "with the ledger", *alone], rows)]
+    return [COMPARISON, table(["fault", "engine", "with the ledger", *alone], rows)]
 
 
 def _variant(result: Result) -> str:
@@ -206,13 +207,14 @@ def _section(name: str, results: Sequence[Result]) -> str:
         rows.append([result.fault, *figures(result), text])
 
     numbers = range(1, len(COLUMNS) + 1)
-    return f"### {name}\n\n{_table(['fault', *COLUMNS, 'verdict'], rows, numbers)}"
+    return f"### {name}\n\n{table(['fault', *COLUMNS, 'verdict'], rows, numbers)}"
 
 
 def _faults() -> str:
     rows = [[fault.name, fault.title, fault.where] for fault in FAULTS.values()]
-    table = _table(["fault", "what is done", "where it applies"], rows)
-    return f"## The faults\n\n{table}"
+    return (
+        f"## The faults\n\n{table(['fault', 'what is done', 'where it applies'], rows)}"
+    )
 
 
 def _with_leases() -> list[str]:
@@ -247,12 +249,3 @@ def _facts(results: Sequence[Result]) -> str:
 
 def _either(found: set[str]) -> str:
     return " or ".join(sorted(found))
-
-
-def _table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Container[int] = ()
-) -> str:
-    """Return a table, with the columns that hold numbers aligned to the right."""
-    ruler = ["---:" if place in numbers else "---" for place in range(len(head))]
-    lines = [head, ruler, *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
