@@ -1,1 +1,1 @@
-"""Measures what the promise costs, against what a user would pick instead, in the same run."""
+"""Measure what the promise costs, in turns with what a user would pick instead."""

@@ -1,10 +1,11 @@
-"""The command `musthappen bench`: measures, prints, and writes what was measured."""
+"""Run `musthappen bench`: measure, print, and write what was measured."""
 
+import os
 import platform
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -24,22 +25,27 @@ from benchmarks import (
     start,
     suite,
 )
+from benchmarks.benchmark import Benchmark
 from benchmarks.figures import Result
 from benchmarks.lab import Lab, Scale
 from benchmarks.processes import Failed
+from generator import drawing
 from generator.rendering import find_template
-from generator.variants import find_variants
+from generator.variants import Variant, find_variants
 from hooks.refusal import Refusal
 
-BENCHMARKS: dict[str, Callable[[Lab], Result]] = {
-    "end_to_end": end_to_end.bench,
-    "request": request.bench,
-    "growth": growth.bench,
-    "backlog": backlog.bench,
-    "start": start.bench,
-    "generation": generation.bench,
-    "nice_to_have": nice_to_have.bench,
-    "tests": suite.bench,
+BENCHMARKS = {
+    benchmark.name: benchmark
+    for benchmark in (
+        end_to_end.BENCHMARK,
+        request.BENCHMARK,
+        growth.BENCHMARK,
+        backlog.BENCHMARK,
+        start.BENCHMARK,
+        generation.BENCHMARK,
+        nice_to_have.BENCHMARK,
+        suite.BENCHMARK,
+    )
 }
 
 _VERDICTS = {True: "[green]yes", False: "[red]no", None: ""}
@@ -74,45 +80,80 @@ def bench(
     ] = None,
 ) -> None:
     """Measure what the promise costs, against what a user would pick instead."""
-    if unknown := [name for name in names or () if name not in BENCHMARKS]:
+    chosen = _find_benchmarks(names or list(BENCHMARKS))
+    if write:
+        drawing.check()
+    results = figures.load(json) if json else {}
+
+    def keep(result: Result) -> None:
+        results[result.name] = result
+        _show(result)
+        if json:
+            figures.save(json, results)
+
+    if repeat:
+        _measure(chosen, find_variants(variants or []), Scale(repeat, quick), keep)
+    if write:
+        page.write(write, BENCHMARKS.values(), results)
+
+
+def _find_benchmarks(names: Sequence[str]) -> list[Benchmark]:
+    if unknown := [name for name in names if name not in BENCHMARKS]:
         raise Refusal(
             f"unknown benchmark {unknown[0]}: there are {', '.join(BENCHMARKS)}"
         )
-    template, chosen = find_template(), find_variants(variants or [])
-    results = figures.load(json) if json else {}
+    return [BENCHMARKS[name] for name in names]
+
+
+def _measure(
+    benchmarks: Sequence[Benchmark],
+    variants: Sequence[Variant],
+    scale: Scale,
+    keep: Callable[[Result], None],
+) -> None:
+    """Run benchmarks one after the other, and keep what each of them measured."""
     # What we start lives in sessions of its own: end it when we are told to end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
     with tempfile.TemporaryDirectory(prefix="musthappen-bench-") as folder:
         Path(folder).chmod(0o711)  # The user who runs PostgreSQL passes through.
-        lab = Lab(template, Path(folder), chosen, Scale(repeat, quick))
+        lab = Lab(find_template(), Path(folder), variants, scale)
         with lab.closing:
-            for name in (names or BENCHMARKS) if repeat else ():
-                results[name] = _run(name, lab)
-                _show(results[name])
-                if json:
-                    figures.save(json, results)
-    if write:
-        page.write(write, [results[name] for name in BENCHMARKS if name in results])
+            for benchmark in benchmarks:
+                keep(_run(benchmark, lab))
 
 
-def _run(name: str, lab: Lab) -> Result:
+def _run(benchmark: Benchmark, lab: Lab) -> Result:
     began = time.monotonic()
-    load = Result(name).load_before
-    console.print(f"{name} …", style="dim")
+    load = Result(benchmark.name).load_before
+    console.print(f"{benchmark.name} …", style="dim")
+
     try:
-        result = BENCHMARKS[name](lab)
+        result = benchmark.run(lab)
     except (Failed, TimeoutError) as reason:
         console.print(str(reason), markup=False, highlight=False)
         raise Refusal(
-            f"{name} cannot be measured: a program that it needs failed"
+            f"{benchmark.name} cannot be measured: a program that it needs failed"
         ) from reason
+
     result.load_before = load
     result.seconds = time.monotonic() - began
     result.quick = lab.scale.quick
     # Some are measured once, however many repetitions are asked for.
     result.repetitions = max(len(row.figures) for row in result.rows)
+    result.machine = f"{os.cpu_count()} cores of {_processor()}, {platform.system()}"
     result.versions = {"Python": platform.python_version(), **result.versions}
     return result
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _show(result: Result) -> None:
@@ -127,6 +168,7 @@ def _show(result: Result) -> None:
             str(row.goal or ""),
             _VERDICTS[row.holds],
         )
+
     console.print(table)
     for note in result.notes:
         console.print(note, markup=False, highlight=False)

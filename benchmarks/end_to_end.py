@@ -1,12 +1,16 @@
-"""How many trivial tasks a second one worker service runs, each from its claim to its success."""
+"""Measure how many trivial tasks a second one worker service runs to their success."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from statistics import median
 
-from benchmarks.figures import Goal, Result, Row
-from benchmarks.growth import Size
+from benchmarks.benchmark import Benchmark, Highlight, Requirement
+from benchmarks.figures import Goal, Result, Row, Spread, median_ratio, short
 from benchmarks.lab import REFERENCES, Lab, Project, installed, merged
+from benchmarks.ledger import Size
+from benchmarks.picture import OURS, Panel
 from benchmarks.processes import Failed, Process, measure, run
 from benchmarks.stamps import Stamps, rate
 from generator.services import eventually
@@ -26,10 +30,30 @@ RIVALS = ("procrastinate", "pgqueuer")
 WARM_UP = 64
 ALWAYS, EVERY_SECOND = "always", "everysec"
 
+INTRODUCTION = """\
+Trivial tasks through the broker and one worker service, with PostgreSQL at its default
+durability. A backlog waits in the broker; the rate is taken after the first tenth.
+
+`its engine alone` is the same engine with the same processes at its safest settings,
+without a ledger, on the same broker. For Redis that means `appendfsync always`: like
+PostgreSQL, it flushes to the disk before it confirms. A Redis that flushes once a
+second, as in a generated `compose.yaml`, may lose what it confirmed, and an engine
+without a ledger loses those tasks. `its engine and two statements` adds the least that
+any ledger in PostgreSQL needs, and nothing else: one prepared statement to claim a
+task, and one to end it. Rows `from the first send` give an idle worker all tasks at
+once, and are timed from the commit, or from the first send, to the last end.
+
+procrastinate (sixteen tasks at a time) and PgQueuer (at its defaults) run in one
+process and need PostgreSQL only. `bare SQL` claims and finishes tasks with prepared
+statements, from two processes.
+"""
+
 ALONE = "its engine alone"
 LESS_SAFE = "its engine alone, both on a Redis that flushes once a second"
 TWO_STATEMENTS = "its engine and two statements"
 STREAM = "its engine alone, both from the first send"
+FIXED_RATE = "1,800 a second"
+POSTGRESQL_ONLY = "PostgreSQL without a broker"
 
 # As the generated Procfile runs its own.
 _WORKERS = {
@@ -56,6 +80,7 @@ class Ours:
         self._number = number
         self._processes: list[Process] = []
         self._url = lab.database(project)
+
         broker = lab.broker(project.variant.name)
         self.settings = {
             "DATABASE_URL": self._url,
@@ -97,7 +122,7 @@ class Ours:
         )
 
     def stream(self) -> float:
-        """Return the tasks a second from their commit, through the relay, to the last success."""
+        """Return the tasks a second from their commit to the last success."""
         with self.running("worker", "relay"):
             self._project.measure("enqueue", WARM_UP, **self.settings)
             self._finish()
@@ -123,8 +148,10 @@ class Ours:
             rows = self._lab.postgresql.query(self._url, counting)
             logs = [f"{each.log.name}:\n{each.log_end()}" for each in self._processes]
             raise Failed("\n".join([str(failure), str(rows), *logs])) from None
+
         if failed := self._count("status <> 'succeeded'"):
             raise AssertionError(f"{failed} tasks did not succeed")
+
         ends = "SELECT extract(epoch FROM finished_at) FROM tasks ORDER BY 1"
         return [float(row[0]) for row in self._lab.postgresql.query(self._url, ends)]
 
@@ -147,6 +174,7 @@ class Bare:
         self._module = project.variant.name.replace("-", "_")
         broker = lab.broker(project.variant.name)
         self._settings = {"BROKER_URL": broker.url, **stamps.settings}
+
         worker = self.start_worker()  # Declares its queue.
         try:
             self.warm_up(worker)
@@ -182,9 +210,9 @@ class Bare:
         """
         self._stamps.clear()
         self.publish(self._number)
-        worker = self.start_worker(
-            **({"BENCH_TWO_STATEMENTS": database} if database else {})
-        )
+
+        settings = {"BENCH_TWO_STATEMENTS": database} if database else {}
+        worker = self.start_worker(**settings)
         try:
             return rate(self._stamps.wait(worker.check))
         finally:
@@ -239,47 +267,70 @@ def fill(lab: Lab, url: str, number: int) -> None:
     lab.postgresql.query(url, "TRUNCATE tasks", insert, "CHECKPOINT")
 
 
+class Round:
+    """All that is measured in turns: variants, bare engines, rivals, the database."""
+
+    def __init__(self, lab: Lab, result: Result) -> None:
+        self._lab = lab
+        self._number = lab.scale(3000, 100)
+        stamps = Stamps(lab.folder / "end-to-end.stamps", self._number)
+        made = (stamps, self._number)
+
+        names = [variant.name for variant in lab.variants]
+        self.projects = {name: lab.project(name) for name in names}
+        self._ours = {n: Ours(lab, p, *made) for n, p in self.projects.items()}
+        self._bare = {n: Bare(lab, p, *made) for n, p in self.projects.items()}
+        self._rivals = {name: Rival(lab, name, *made) for name in RIVALS}
+        self._url = lab.database(self.projects[names[0]])
+        self._rows = {variant.name: _rows(result, variant) for variant in lab.variants}
+
+        for project in self.projects.values():
+            _flush(lab, project, ALWAYS)
+
+    def measure(self) -> None:
+        """Measure all of them once, and add what was measured to the rows."""
+        common = {name: rival.backlog() for name, rival in self._rivals.items()}
+        project = next(iter(self.projects.values()))
+        engines = {project.engine for project in self.projects.values()}
+        for connections in sorted({_CONNECTIONS[engine] for engine in engines}):
+            fill(self._lab, self._url, self._number)
+            common[_bare_sql(connections)] = project.measure(
+                "ceiling", self._url, connections
+            )
+
+        for name in self.projects:
+            self._measure_variant(name, common)
+
+    def _measure_variant(self, name: str, common: Mapping[str, float]) -> None:
+        ours, bare, rows = self._ours[name], self._bare[name], self._rows[name]
+        rates = {**common, ALONE: bare.backlog()}
+        rate_of_ours = ours.backlog()
+
+        rates[STREAM] = bare.stream()
+        figures = {STREAM: ours.stream()}
+
+        fill(self._lab, self._url, self._number)
+        rates[TWO_STATEMENTS] = bare.backlog(self._url)
+
+        if LESS_SAFE in rows:
+            _flush(self._lab, self.projects[name], EVERY_SECOND)
+            rates[LESS_SAFE] = bare.backlog()
+            figures[LESS_SAFE] = ours.backlog()
+            _flush(self._lab, self.projects[name], ALWAYS)
+
+        for against, row in rows.items():
+            row.figures.append(figures.get(against, rate_of_ours))
+            row.references += [rates[against]] if against in rates else []
+
+
 def bench(lab: Lab) -> Result:
     """Measure every variant, its bare engine, the rivals and the database, in turns."""
     result = Result("end_to_end")
-    number = lab.scale(3000, 100)
-    stamps = Stamps(lab.folder / "end-to-end.stamps", number)
-    projects = {variant.name: lab.project(variant.name) for variant in lab.variants}
-    ours = {
-        name: Ours(lab, project, stamps, number) for name, project in projects.items()
-    }
-    bare = {
-        name: Bare(lab, project, stamps, number) for name, project in projects.items()
-    }
-    rivals = {name: Rival(lab, name, stamps, number) for name in RIVALS}
-    some_project = next(iter(projects.values()))
-    url = lab.database(some_project)
-    rows = {variant.name: _rows(result, variant) for variant in lab.variants}
-    for project in projects.values():
-        _flush(lab, project, ALWAYS)
+    turns = Round(lab, result)
     for _ in range(lab.scale.repetitions):
-        common = {name: rival.backlog() for name, rival in rivals.items()}
-        for connections in sorted({_CONNECTIONS[p.engine] for p in projects.values()}):
-            fill(lab, url, number)
-            common[_bare_sql(connections)] = some_project.measure(
-                "ceiling", url, connections
-            )
-        for name, project in projects.items():
-            rates = {**common, ALONE: bare[name].backlog()}
-            rate_of_ours = ours[name].backlog()
-            rates[STREAM] = bare[name].stream()
-            figures = {STREAM: ours[name].stream()}
-            fill(lab, url, number)
-            rates[TWO_STATEMENTS] = bare[name].backlog(url)
-            if LESS_SAFE in rows[name]:
-                _flush(lab, project, EVERY_SECOND)
-                rates[LESS_SAFE] = bare[name].backlog()
-                figures[LESS_SAFE] = ours[name].backlog()
-                _flush(lab, project, ALWAYS)
-            for against, row in rows[name].items():
-                row.figures.append(figures.get(against, rate_of_ours))
-                row.references += [rates[against]] if against in rates else []
-    environments = [project.versions() for project in projects.values()]
+        turns.measure()
+
+    environments = [project.versions() for project in turns.projects.values()]
     environments.append(installed(lab.rivals, lab.folder))
     result.versions = merged(*environments, names=(*VERSIONS, *RIVALS))
     return result
@@ -289,7 +340,8 @@ def _flush(lab: Lab, project: Project, when: str) -> None:
     """Say when Redis, if it is the broker, flushes what it is given to the disk."""
     if project.variant.answers["broker"] == "redis":
         url = lab.broker(project.variant.name).url
-        setting = f"import redis; redis.Redis.from_url({url!r}).config_set('appendfsync', {when!r})"
+        client = f"import redis; redis.Redis.from_url({url!r})"
+        setting = f"{client}.config_set('appendfsync', {when!r})"
         run([project.python, "-c", setting], lab.folder)
 
 
@@ -299,7 +351,7 @@ def _bare_sql(connections: int) -> str:
 
 def _rows(result: Result, variant: Variant) -> dict[str, Row]:
     engine = variant.answers["engine"]
-    goals = {
+    goals: dict[str, Goal | None] = {
         ALONE: _GOALS[engine],
         **({LESS_SAFE: None} if variant.answers["broker"] == "redis" else {}),
         STREAM: None,
@@ -308,8 +360,92 @@ def _rows(result: Result, variant: Variant) -> dict[str, Row]:
         _bare_sql(_CONNECTIONS[engine]): None,
     }
     if engine == "dramatiq":
-        goals["1,800 a second"] = Goal(at_least=1800, of_figure=True)
+        goals[FIXED_RATE] = Goal(at_least=1800, of_figure=True)
+
     return {
         against: result.add(variant.name, against, "tasks/s", [], goal=goal)
         for against, goal in goals.items()
     }
+
+
+def _highlights(result: Result) -> list[Highlight]:
+    rows = result.rows
+    rates = [
+        Highlight(f"a worker of {row.what}", row)
+        for row in rows
+        if row.against == ALONE
+    ]
+
+    fastest = max((row for row in rows if row.against == "pgqueuer"), key=median_ratio)
+    return [*rates, Highlight(f"the fastest of them: {fastest.what}", fastest)]
+
+
+def _picture(result: Result) -> list[Panel]:
+    variants: dict[str, dict[str, Spread]] = {}
+    others: dict[str, dict[str, Spread]] = {}
+    for row in result.rows:
+        if row.reference is None:
+            continue
+        if row.against in {ALONE, TWO_STATEMENTS}:
+            group = variants.setdefault(row.what, {OURS: row.figure})
+            group[row.against] = row.reference
+        elif row.against not in {LESS_SAFE, STREAM}:
+            others[row.against] = {POSTGRESQL_ONLY: row.reference}
+
+    title = "A backlog of trivial tasks, run by one worker service"
+    return [Panel(title, "tasks a second; more is better", {**variants, **others})]
+
+
+def _rates(rows: Sequence[Row], against: str) -> str:
+    rates = [
+        f"{row.what} {short(row.reference.median)}"
+        for row in rows
+        if row.against == against and row.reference
+    ]
+    return f"tasks/s, {against}: {', '.join(rates)}"
+
+
+def _kept_with_two_statements(rows: Sequence[Row]) -> str:
+    """Return the part of its rate that an engine keeps with the least of a ledger."""
+    alone = {row.what: row.references for row in rows if row.against == ALONE}
+    kept = []
+    for row in rows:
+        if row.against == TWO_STATEMENTS:
+            pairs = zip(row.references, alone[row.what], strict=True)
+            share = median(least / bare for least, bare in pairs)
+            kept.append(f"{row.what} {short(share)}")
+
+    return f"the engine and two statements a task, nothing else: {', '.join(kept)}"
+
+
+BENCHMARK = Benchmark(
+    name="end_to_end",
+    title="End to end",
+    introduction=INTRODUCTION,
+    run=bench,
+    requirements=(
+        Requirement(
+            "at least 0.6 of the bare engine for Celery and ARQ, 0.5 for Dramatiq",
+            lambda row: row.against == ALONE,
+            limit=_kept_with_two_statements,
+        ),
+        Requirement(
+            "Dramatiq: at least 1,800 tasks a second",
+            lambda row: row.against == FIXED_RATE,
+            limit=partial(_rates, against=TWO_STATEMENTS),
+        ),
+        Requirement(
+            "ahead of procrastinate on three variants",
+            lambda row: row.against == "procrastinate",
+            at_least=3,
+        ),
+        Requirement(
+            "ahead of PgQueuer on three variants",
+            lambda row: row.against == "pgqueuer",
+            at_least=3,
+            limit=partial(_rates, against=TWO_STATEMENTS),
+        ),
+    ),
+    highlights=_highlights,
+    picture=_picture,
+)

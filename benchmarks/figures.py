@@ -1,4 +1,4 @@
-"""What a benchmark yields: its own figure beside a reference's, taken in turns, and their ratio."""
+"""Hold what benchmarks yield: figures, references taken in turns, and their ratios."""
 
 import json
 import os
@@ -47,7 +47,7 @@ class Goal:
 
 @dataclass
 class Row:
-    """One comparison; the n-th figure and the n-th reference were taken one after the other."""
+    """One comparison; each figure was taken right before or after its reference."""
 
     what: str
     against: str
@@ -74,19 +74,21 @@ class Row:
         return spread(quotients) if quotients else None
 
     @property
+    def judged(self) -> Spread | None:
+        """What the goal is about: the figure or the ratio."""
+        return self.figure if self.goal and self.goal.of_figure else self.ratio
+
+    @property
     def holds(self) -> bool | None:
         """Whether the goal is reached; none without a goal."""
-        judged = self.figure if self.goal and self.goal.of_figure else self.ratio
-        return (
-            None
-            if self.goal is None or judged is None
-            else self.goal.holds(judged.median)
-        )
+        if self.goal is None or self.judged is None:
+            return None
+        return self.goal.holds(self.judged.median)
 
 
 @dataclass
 class Result:
-    """What a benchmark measured, when, and how busy the machine was with other things."""
+    """What a benchmark measured, when, and on how busy a machine."""
 
     name: str
     rows: list[Row] = field(default_factory=list)
@@ -96,6 +98,7 @@ class Result:
     date: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M %Z"))
     load_before: float = field(default_factory=lambda: os.getloadavg()[0])
     seconds: float = 0
+    machine: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
     def add(
@@ -118,6 +121,11 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
 
+def median_ratio(row: Row) -> float:
+    """Return the median ratio of a row, to compare rows by; 0 without a reference."""
+    return row.ratio.median if row.ratio else 0.0
+
+
 def percentile(values: Sequence[float], part: float) -> float:
     """Return the value that `part` (0 to 1) of all values do not exceed."""
     ordered = sorted(values)
@@ -132,9 +140,10 @@ def short(value: float) -> str:
 
 
 def load(path: Path) -> dict[str, Result]:
-    """Return the results in a file that `save` wrote, by name; none if there is no such file."""
+    """Return the results that `save` wrote, by name; none if there is no such file."""
     if not path.exists():
         return {}
+
     return {
         name: _result(stored) for name, stored in json.loads(path.read_text()).items()
     }

@@ -1,4 +1,4 @@
-"""What the benchmarks share: projects of the variants, servers, databases and references."""
+"""Make what benchmarks share: projects of variants, servers, databases, references."""
 
 import contextlib
 import itertools
@@ -43,7 +43,7 @@ class Scale:
 
 
 class Project:
-    """A rendered and installed project, with the benchmarks' own tasks and routes in it."""
+    """A rendered and installed project with the benchmarks' own tasks and routes."""
 
     def __init__(self, variant: Variant, folder: Path) -> None:
         self.variant = variant
@@ -81,7 +81,7 @@ class Project:
     def start_api(
         self, app: str = "bench_api:app", **settings: str
     ) -> tuple[Process, int]:
-        """Start an API with the benchmarks' routes, and return it and its port once it answers."""
+        """Start an API with the benchmarks' routes; return it and its port."""
         port = free_port()
         alive = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         command = (
@@ -126,6 +126,7 @@ class Lab:
         self.variants = [variant for variant in variants if variant.has_broker]
         self.scale = scale
         self.closing = contextlib.ExitStack()
+
         self._numbers = itertools.count(1)
         self.project = cache(self._make_project)
         self._migrated = cache(self._migrate)
@@ -140,7 +141,7 @@ class Lab:
 
     @cached_property
     def rivals(self) -> str:
-        """The Python of an environment with the task queues that need PostgreSQL only."""
+        """The Python of an environment with the rivals, which need PostgreSQL only."""
         environment = self.folder / "rivals"
         run(uv("venv", "--python", sys.executable, str(environment)), self.folder)
         python = str(environment / "bin/python")
@@ -162,13 +163,13 @@ class Lab:
         return self.postgresql.create_database(name, original)
 
     def _migrate(self, project: Project) -> str:
-        """Make a database with a project's tables, to copy but not to use; return its name."""
+        """Make a database with a project's tables, only to copy; return its name."""
         name = f"empty_{next(self._numbers)}"
         project.migrate(self.postgresql.create_database(name))
         return name
 
     def _start_broker(self, name: str) -> Server:
-        """Start a broker of its own for a variant: engines declare the same queues differently."""
+        """Start a variant's own broker: engines declare the same queues differently."""
         folder = self.folder / f"{name}-broker"
         folder.mkdir()
         start = {"redis": start_redis, "rabbitmq": start_rabbitmq}[
@@ -187,6 +188,7 @@ class Lab:
         run(
             uv("sync", *self._compiling, "--no-dev", "--python", sys.executable), folder
         )
+
         if variant.has_broker:
             shutil.copy(INSIDE / "bench_tasks.py", folder / "app/tasks")
         return Project(variant, folder)
@@ -197,14 +199,9 @@ def run_load(port: int, method: str, path: str, **options: object) -> dict[str, 
     arguments = [
         f"--{name.replace('_', '-')}={value}" for name, value in options.items()
     ]
-    command = [
-        sys.executable,
-        str(HERE / "load.py"),
-        str(port),
-        method,
-        path,
-        *arguments,
-    ]
+    program = [sys.executable, str(HERE / "load.py")]
+    command = [*program, str(port), method, path, *arguments]
+
     answer: dict[str, Any] = measure(command, HERE)
     return answer
 

@@ -1,4 +1,4 @@
-"""Sends requests and times them, with little work of its own, in a process of its own.
+"""Send requests and time them, with little work of its own, in a process of its own.
 
 Closed loop: each connection sends its next request when it has the answer. With
 `--rate`, requests start at their appointed times instead, and a late answer counts from
@@ -44,12 +44,14 @@ class Client:
                 and started - self._started > self._options.seconds
             ):
                 break
+
             writer.write(self._request)
             head = await reader.readuntil(b"\r\n\r\n")
             if length := int(
                 head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0
             ):
                 await reader.readexactly(length)
+
             self.latencies.append(time.perf_counter() - started)
             self.failures += not head.startswith(b"HTTP/1.1 2")
         writer.close()
@@ -75,10 +77,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--seconds", type=float, default=0)
     options = parser.parse_args()
+
     client = Client(options)
     seconds = asyncio.run(client.run())
     if client.failures and not options.seconds:
         raise SystemExit(f"{client.failures} of {options.requests} requests failed")
+
     ordered = sorted(latency * 1000 for latency in client.latencies)
     last = len(ordered) - 1
     answer = {

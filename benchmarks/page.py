@@ -1,336 +1,180 @@
-"""Writes the page: whether each goal is reached, the figures, and what they were taken on."""
+"""Lay out two pages: what the promise costs, and all figures behind it."""
 
-import os
-import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from statistics import median
 
-from benchmarks.chart import bars
-from benchmarks.end_to_end import ALONE, LESS_SAFE, STREAM, TWO_STATEMENTS
-from benchmarks.figures import Result, Row, Spread, short
-from benchmarks.nice_to_have import CHECKED, PLAIN_THREAD
-from benchmarks.request import WITHOUT
-from benchmarks.suite import PROCESSORS
+from benchmarks.benchmark import Benchmark, Verdict
+from benchmarks.figures import Result, Row, short
+from benchmarks.picture import paint
+from generator.drawing import svg
+from generator.markdown import table
 
-_HEAD = """# Performance
+Measured = Mapping[str, tuple[Benchmark, Result]]
+"""Benchmarks and their results, by name."""
 
-What the promise costs, each cost beside what one would pick instead, measured in turns in the same
-run. `musthappen bench --json docs/performance.json --write docs/performance.md` measures and writes
-this page; do not edit it. Figures are medians over the repetitions, with the lowest and the highest
-in brackets; ratios are taken repetition by repetition. A figure from a machine that was busy with
-other things says little; its ratio says more.
+_COSTS = """\
+# Performance
+
+What the promise costs. Each figure stands beside that of what one would use instead,
+measured in turns in the same run. Figures are medians; a ratio is taken repetition by
+repetition, and the lowest and the highest stand in brackets. In the pictures, a thin
+line reaches from the lowest to the highest figure.
 """
 
-_TITLES = {
-    "end_to_end": "End to end",
-    "request": "Request",
-    "growth": "Growth",
-    "backlog": "A backlog that waits",
-    "start": "Start",
-    "generation": "Generation",
-    "nice_to_have": "Nice to have",
-    "tests": "The tests",
-}
+_FIGURES = """\
+# Performance: all figures
 
-_INTRODUCTIONS = {
-    "end_to_end": "Trivial tasks through the broker and one worker service, with PostgreSQL at its"
-    " default durability. A backlog waits in the broker; the rate is taken after the first tenth."
-    " `its engine alone` is the same engine with the same processes at its safest settings, without"
-    " a ledger, on the same broker. To Redis that means `appendfsync always`: like PostgreSQL, it"
-    " flushes to the disk before it confirms. Flushing once a second, as in a generated"
-    " `compose.yaml`, it may lose what it confirmed, and a bare engine its tasks. `its engine and"
-    " two statements` adds the least that any ledger in PostgreSQL asks for, a claim and an end by"
-    " one prepared statement each, and nothing else. Rows `from the first send` time an idle worker"
-    " from the commit of all tasks, or from the first send, to the last end. procrastinate (sixteen"
-    " tasks at a time) and PgQueuer (its defaults) run in one process. `bare SQL` claims and"
-    " finishes by prepared statements from two processes.",
-    "request": "A POST that writes one row, and enqueues a task or does not. The latency is that of"
-    " requests one at a time, the throughput that of eight at a time. The relay publishes"
-    " meanwhile, no worker runs. A proxy refuses, or accepts and stays silent, in the place of the"
-    " broker. `with a second row` inserts one more row instead of the task: no outbox does less.",
-    "growth": "The ledger's own statements, in databases that hold so many tasks.",
-    "backlog": "Tasks that wait in a healthy broker for ten minutes, with a relay and no worker;"
-    " all variants side by side. The messages are counted every second.",
-    "start": "From the call of `enqueue` in an idle API to the first line of the task, the commit"
-    " and the publish included; for the engine alone from the send.",
-    "generation": "`copier copy` from a packed repository of one commit, as a command. The second"
-    " floor is what Copier takes to write the same files when nothing in them or their names is to"
-    " be decided.",
-    "nice_to_have": "A `def` route is asked 50 times a second while 60 requests' CPU-heavy `def`"
-    " tasks run, in one process; a late answer counts from its appointed time.",
-    "tests": "`./test` on a machine that has its servers, four tests at a time. Below the figures,"
-    " the slowest tests.",
-}
+All that lies behind [{page}]({page}): every figure, the goals and what keeps some
+of them out of reach, and the machine. Figures are medians over the repetitions, with
+the lowest and the highest in brackets; ratios are taken repetition by repetition. A
+figure from a machine that was busy with other things says little; its ratio says more.
+"""
+
+_WRITTEN = """\
+`musthappen bench --json docs/performance.json --write docs/performance.md` measures and
+writes these pages and their pictures. Do not edit them.
+"""
+
+_QUICK = "**Taken with `--quick`, to show that it works: these are no figures.**\n"
+
+_REACHED = {True: "yes", False: "**no**", None: ""}
 
 
-@dataclass(frozen=True)
-class Requirement:
-    """What we hold ourselves to, in which rows, and how many of them must reach it."""
+def write(
+    path: Path, benchmarks: Iterable[Benchmark], results: Mapping[str, Result]
+) -> None:
+    """Write the page, and figures and pictures beside it, of what has results."""
+    measured = {
+        benchmark.name: (benchmark, results[benchmark.name])
+        for benchmark in benchmarks
+        if benchmark.name in results
+    }
+    figures = path.with_stem(f"{path.stem}-figures")
+    pictures = {name: _picture_path(path, name) for name in measured}
 
-    text: str
-    benchmark: str
-    concerns: Callable[[Row], bool] = lambda _: True
-    at_least: int | None = None  # All, if none.
-    limit: Callable[[Sequence[Row]], str] = lambda _: ""
+    for name, (benchmark, result) in measured.items():
+        pictures[name].write_text(svg(paint(benchmark.picture(result))))
+
+    path.write_text(_costs(measured, figures, pictures))
+    figures.write_text(_all_figures(measured, path))
 
 
-def _rates(rows: Sequence[Row], against: str) -> str:
-    rates = [
-        f"{row.what} {short(row.reference.median)}"
-        for row in rows
-        if row.against == against and row.reference
+def _picture_path(path: Path, name: str) -> Path:
+    return path.with_name(f"{path.stem}-{name.replace('_', '-')}.svg")
+
+
+def _costs(measured: Measured, figures: Path, pictures: Mapping[str, Path]) -> str:
+    """Return the first page: a screen of what the promise costs, with pictures."""
+    rows = [
+        [highlight.text, *_comparison(highlight.row)]
+        for benchmark, result in measured.values()
+        for highlight in benchmark.highlights(result)
     ]
-    return f"tasks/s, {against}: {', '.join(rates)}"
+    costs = table(["what it costs", "here", "beside it", "ratio"], rows)
 
-
-def _two_statements(rows: Sequence[Row]) -> str:
-    """How much of its rate an engine keeps with the least that a ledger asks for."""
-    alone = {row.what: row.references for row in rows if row.against == ALONE}
-    kept = []
-    for row in rows:
-        if row.against == TWO_STATEMENTS:
-            pairs = zip(row.references, alone[row.what], strict=True)
-            kept.append(
-                f"{row.what} {short(median(least / bare for least, bare in pairs))}"
-            )
-    return f"the engine and two statements a task, nothing else: {', '.join(kept)}"
-
-
-def _second_row(rows: Sequence[Row]) -> str:
-    spans = []
-    for metric in ("median", "throughput"):
-        ending = f"second row, {metric}"
-        seconds = [
-            row.ratio.median for row in rows if row.what.endswith(ending) and row.ratio
-        ]
-        spans.append(f"{metric} {short(min(seconds))} to {short(max(seconds))}")
-    return f"with a second row instead of a task: {', '.join(spans)}"
-
-
-def _ratio(rows: Sequence[Row], what: str) -> str:
-    """What the least costs that would do the same."""
-    [row] = [row for row in rows if row.what.endswith(what)]
-    return f"{what}: {row.ratio}"
-
-
-def _floor(rows: Sequence[Row]) -> str:
-    floors = [(row.what, row.reference) for row in rows if row.goal and row.reference]
-    return "alone: " + ", ".join(
-        f"{what} {short(floor.median)}" for what, floor in floors
+    verdicts = [verdict for each in _verdicts(measured).values() for verdict in each]
+    reached = sum(verdict.is_reached for verdict in verdicts)
+    goals = (
+        f"{reached} of {len(verdicts)} goals are reached. [All figures]({figures.name})"
+        " say which are not,\nand why, with the loads, versions and dates."
     )
 
+    shown = [
+        f"![{benchmark.title}]({pictures[name].name})\n"
+        for name, (benchmark, _) in measured.items()
+    ]
 
-def _processor_time(rows: Sequence[Row]) -> str:
-    row = next(row for row in rows if row.what == PROCESSORS)
-    return f"its processes keep each core busy for {short(row.figure.median)} min"
-
-
-def _plain_files(rows: Sequence[Row]) -> str:
-    floors = [row.reference.median for row in rows if not row.goal and row.reference]
-    return (
-        f"the same files as plain text: {short(min(floors))} to {short(max(floors))} s"
-    )
+    quick = [_QUICK] if any(result.quick for _, result in measured.values()) else []
+    machine = f"Servers, workers and load ran together on {_machines(measured)}.\n"
+    return "\n".join([_COSTS, *quick, costs, goals, machine, *shown, _WRITTEN])
 
 
-REQUIREMENTS = (
-    Requirement(
-        "at least 0.6 of the bare engine for Celery and ARQ, 0.5 for Dramatiq",
-        "end_to_end",
-        lambda row: row.against == ALONE,
-        limit=_two_statements,
-    ),
-    Requirement(
-        "Dramatiq: at least 1,800 tasks a second",
-        "end_to_end",
-        lambda row: row.against == "1,800 a second",
-        limit=partial(_rates, against=TWO_STATEMENTS),
-    ),
-    Requirement(
-        "ahead of procrastinate on three variants",
-        "end_to_end",
-        lambda row: row.against == "procrastinate",
-        at_least=3,
-    ),
-    Requirement(
-        "ahead of PgQueuer on three variants",
-        "end_to_end",
-        lambda row: row.against == "pgqueuer",
-        at_least=3,
-        limit=partial(_rates, against=TWO_STATEMENTS),
-    ),
-    Requirement(
-        "with a task at most 1.3 times the same request without",
-        "request",
-        lambda row: row.against == WITHOUT,
-        limit=_second_row,
-    ),
-    Requirement(
-        "unchanged (within 1.2) when the broker refuses or hangs",
-        "request",
-        lambda row: row.against == "broker up",
-    ),
-    Requirement(
-        "within 1.2 times from empty to 5 million finished rows",
-        "growth",
-        lambda row: row.what.endswith("finished"),
-    ),
-    Requirement(
-        "relay queries use a partial index",
-        "growth",
-        lambda row: row.what.startswith("relay queries"),
-    ),
-    Requirement(
-        "at most 1.1 messages for each waiting task",
-        "backlog",
-        lambda row: row.against == "waiting tasks",
-    ),
-    Requirement(
-        "the relay needs under 5 % of a core beside them",
-        "backlog",
-        lambda row: row.what.endswith("its relay"),
-    ),
-    Requirement(
-        "median under 50 ms on every engine, or the engine's own floor beside it",
-        "start",
-        limit=_floor,
-    ),
-    Requirement("at most twice Copier's floor", "generation", limit=_plain_files),
-    Requirement(
-        "a request that enqueues: at most 1.5 times one with bare `add_task`",
-        "nice_to_have",
-        lambda row: row.what.startswith("a request"),
-    ),
-    Requirement(
-        "the call of `enqueue` alone: at most 1.5 times that of `add_task`",
-        "nice_to_have",
-        lambda row: row.what.startswith("the call"),
-        limit=partial(_ratio, what=CHECKED),
-    ),
-    Requirement(
-        "`def` routes keep their p99 within twice idle beside CPU-heavy `def` tasks",
-        "nice_to_have",
-        lambda row: row.what.startswith("a def route"),
-        limit=partial(_ratio, what=f"{PLAIN_THREAD}, p99"),
-    ),
-    Requirement(
-        "the whole test command within 15 minutes", "tests", limit=_processor_time
-    ),
-)
+def _comparison(row: Row) -> list[str]:
+    """Return the cells of a comparison on the first page."""
+    here = f"{short(row.figure.median)} {row.unit}"
+    beside = short(row.reference.median) if row.reference else ""
+    return [here, f"{row.against}: {beside}", str(row.ratio or "")]
 
 
-def write(path: Path, results: Sequence[Result]) -> None:
-    """Write the page, and its pictures beside it."""
-    by_name = {result.name: result for result in results}
-    parts = [_HEAD, _machine(results), _verdicts(by_name)]
-    for result in results:
-        parts += [f"## {_TITLES[result.name]}\n", _INTRODUCTIONS[result.name] + "\n"]
-        for name, picture in _pictures(result).items():
-            path.with_name(name).write_text(picture)
-            parts.append(f"![{_TITLES[result.name]}]({name})\n")
-        parts += [_figures(result), *([_list(result.notes)] if result.notes else [])]
-    path.write_text("\n".join(parts))
+def _all_figures(measured: Measured, page: Path) -> str:
+    parts = [
+        _FIGURES.format(page=page.name),
+        _WRITTEN,
+        _circumstances(measured),
+        _goals(measured),
+    ]
+
+    for benchmark, result in measured.values():
+        parts += [f"## {benchmark.title}\n", benchmark.introduction, _rows(result)]
+        if result.notes:
+            parts.append("".join(f"- {note}\n" for note in result.notes))
+
+    return "\n".join(parts)
 
 
-def _machine(results: Sequence[Result]) -> str:
+def _circumstances(measured: Measured) -> str:
+    """Return what was measured on, when, and how busy the machine was before."""
     rows = [
         [
-            _TITLES[result.name] + (" (quick: no figures)" if result.quick else ""),
+            benchmark.title + (" (quick: no figures)" if result.quick else ""),
             result.date,
             str(result.repetitions),
             short(result.load_before),
             f"{result.seconds:.0f} s",
         ]
-        for result in results
+        for benchmark, result in measured.values()
     ]
-    versions = {name: v for result in results for name, v in result.versions.items()}
+    head = ["benchmark", "measured", "repetitions", "load before it", "took"]
+
+    versions = {
+        name: version
+        for _, result in measured.values()
+        for name, version in result.versions.items()
+    }
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-    cores = f"{os.cpu_count()} cores of {_processor()}, {platform.system()}"
-    table = _table(
-        ["benchmark", "measured", "repetitions", "load before it", "took"], rows
+    return (
+        f"Servers, workers and load ran together on {_machines(measured)}: {listed}."
+        f"\n\n{table(head, rows)}"
     )
-    return f"On {cores}, servers, workers and load together. {listed}.\n\n{table}"
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+def _machines(measured: Measured) -> str:
+    machines = dict.fromkeys(result.machine for _, result in measured.values())
+    return " and ".join(filter(None, machines)) or "an unknown machine"
 
 
-def _verdicts(results: Mapping[str, Result]) -> str:
+def _goals(measured: Measured) -> str:
     rows = []
-    for requirement in REQUIREMENTS:
-        if requirement.benchmark not in results:
-            continue
-        every = results[requirement.benchmark].rows
-        judged = [
-            row for row in every if row.holds is not None and requirement.concerns(row)
-        ]
-        if not judged:
-            continue
-        reached = [row for row in judged if row.holds]
-        holds = len(reached) >= (requirement.at_least or len(judged))
-        figures = [judge for row in judged if (judge := _judged(row))]
-        low, high = min(s.median for s in figures), max(s.median for s in figures)
-        shown = short(low) if low == high else f"{short(low)} to {short(high)}"
-        rows.append(
-            [
-                _TITLES[requirement.benchmark],
-                requirement.text,
-                "**yes**" if holds else "**no**",
-                f"{shown}; {len(reached)} of {len(judged)}",
-                requirement.limit(every) if not holds else "",
-            ]
-        )
-    head = [
-        "benchmark",
-        "must show",
-        "reached",
-        "figures; how many reach it",
-        "limit, measured",
-    ]
-    return f"## What must hold\n\n{_table(head, rows)}"
-
-
-def _judged(row: Row) -> Spread | None:
-    return row.figure if row.goal and row.goal.of_figure else row.ratio
-
-
-def _pictures(result: Result) -> dict[str, str]:
-    if result.name == "end_to_end":
-        groups: dict[str, dict[str, float]] = {}
-        for row in result.rows:
-            if row.reference and row.against not in (LESS_SAFE, STREAM):
-                group = groups.setdefault(row.what, {"this project": row.figure.median})
-                against = (
-                    "bare SQL" if row.against.startswith("bare SQL") else row.against
-                )
-                group[against] = row.reference.median
-        title = "A backlog of trivial tasks, one worker service"
-        return {"performance-end-to-end.svg": bars(title, "tasks a second", groups)}
-    if result.name == "start":
-        groups = {}
-        for row in result.rows:
-            if row.what.endswith("median"):
-                group = groups.setdefault(row.what.removesuffix(", median"), {})
-                group["this project"] = row.figure.median
-                if row.reference:
-                    group[row.against] = row.reference.median
-        return {
-            "performance-start.svg": bars(
-                "From enqueue to the first line", "ms", groups
+    for name, verdicts in _verdicts(measured).items():
+        for verdict in verdicts:
+            low, high = short(verdict.lowest), short(verdict.highest)
+            values = low if low == high else f"{low} to {high}"
+            rows.append(
+                [
+                    measured[name][0].title,
+                    verdict.text,
+                    "**yes**" if verdict.is_reached else "**no**",
+                    f"{values}; {verdict.share}",
+                    verdict.limit,
+                ]
             )
-        }
-    return {}
+
+    head = ["benchmark", "goal", "reached", "figures; how many reach it", "its limit"]
+    return f"## Goals\n\n{table(head, rows)}"
 
 
-def _figures(result: Result) -> str:
+def _verdicts(measured: Measured) -> dict[str, list[Verdict]]:
+    return {
+        name: [
+            verdict
+            for requirement in benchmark.requirements
+            if (verdict := requirement.judge(result.rows))
+        ]
+        for name, (benchmark, result) in measured.items()
+    }
+
+
+def _rows(result: Result) -> str:
     rows = [
         [
             row.what,
@@ -339,18 +183,9 @@ def _figures(result: Result) -> str:
             f"{row.reference} {row.unit}" if row.reference else "",
             str(row.ratio or ""),
             str(row.goal or ""),
-            {True: "yes", False: "**no**", None: ""}[row.holds],
+            _REACHED[row.holds],
         ]
         for row in result.rows
     ]
     head = ["", "figure", "against", "reference", "ratio", "goal", "reached"]
-    return _table(head, rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _list(notes: Sequence[str]) -> str:
-    return "".join(f"- {note}\n" for note in notes)
+    return table(head, rows)

@@ -1,4 +1,4 @@
-"""Runs servers, workers and load beside the benchmark, and leaves none of them behind."""
+"""Run servers, workers and load beside a benchmark, and leave none of them behind."""
 
 import contextlib
 import json
@@ -33,6 +33,7 @@ class Process:
         user: str | None = None,
     ) -> None:
         self.log = log
+
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", command] if isinstance(command, str) else command,
@@ -101,6 +102,7 @@ def run(
         )
     except subprocess.TimeoutExpired:
         raise Failed(f"{command[:3]!r} took more than {time_limit:.0f} s") from None
+
     if done.returncode != 0:
         raise Failed(
             f"{command[:3]!r} failed:\n{(done.stdout + done.stderr)[-_LOG_CHARACTERS:]}"

@@ -1,18 +1,30 @@
-"""What a request that enqueues a must-happen task costs, whatever state the broker is in."""
+"""Measure what a request that enqueues a task costs, whatever the broker does."""
 
 import runpy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from benchmarks.figures import Goal, Result, Row
+from benchmarks.benchmark import Benchmark, Highlight, Requirement
+from benchmarks.figures import Goal, Result, Row, Spread, median_ratio, short
 from benchmarks.lab import Lab, Project, run_load
+from benchmarks.picture import OURS, Panel
 from benchmarks.stamps import Stamps
 from generator.variants import Variant
+
+INTRODUCTION = """\
+A POST that writes one row, and enqueues a task or does not. The latency is that of
+requests one at a time, the throughput that of eight at a time. The relay publishes
+meanwhile; no worker runs. A proxy in the place of the broker refuses connections, or
+accepts them and stays silent. `with a second row` inserts one more row instead of the
+task: no transactional outbox does less.
+"""
 
 PLAIN, TWO_ROWS, TASK = "/row", "/two-rows", "/row-and-task"
 THREAD, LOOP = "/row-and-engine-in-thread", "/row-and-engine-on-loop"
 WITHOUT = "the same without"
+BROKER_UP = "broker up"
+HANGING = "broker hanging"
 METRICS = {"median": "ms", "p99": "ms", "throughput": "requests/s"}
 
 _WITH_TASK = {
@@ -27,10 +39,11 @@ _BROKER_AWAY = {
 }
 
 Figures = dict[str, float]
+Taken = dict[tuple[str, str], list[Figures]]
 
 
 class Service:
-    """The API of a variant, and its relay, with a proxy before its broker, and no worker."""
+    """A variant's API and relay without a worker, its broker behind a proxy."""
 
     def __init__(self, lab: Lab, project: Project) -> None:
         self._lab = lab
@@ -55,17 +68,20 @@ class Service:
             f":{self._broker.port}", f":{self.proxy.port}"
         )
         direct = {**self._settings, "BROKER_URL": self._broker.url}
+
         with ExitStack() as stack:
             stack.callback(self.proxy.refuse)
             api, self._port = self._project.start_api(
                 **self._settings, BROKER_URL=through
             )
             stack.callback(api.stop)
+
             with ExitStack() as declaring:  # The worker declares the queues.
                 for kind in ("worker", "relay"):
                     declaring.callback(self._project.start(kind, **direct).stop)
                 run_load(self._port, "POST", TASK, requests=1)
                 self._stamps.wait_for(0)
+
             relay = self._project.start("relay", **self._settings, BROKER_URL=through)
             stack.callback(relay.stop)
             for path in (PLAIN, TWO_ROWS, TASK):
@@ -73,7 +89,7 @@ class Service:
             yield
 
     def measure(self, path: str, seconds: float = 0) -> Figures:
-        """Send requests one at a time, for the latency, then eight at a time, for the throughput.
+        """Send requests one at a time for the latency, eight for the throughput.
 
         What refuses or hangs is given only so many seconds, and may fail.
         """
@@ -81,6 +97,7 @@ class Service:
             self._url, "TRUNCATE tasks", "TRUNCATE orders CASCADE"
         )
         limits: dict[str, object] = {"seconds": seconds} if seconds else {}
+
         one = run_load(
             self._port, "POST", path, connections=1, requests=self._number, **limits
         )
@@ -95,22 +112,30 @@ def bench(lab: Lab) -> Result:
     result = Result("request")
     for variant in lab.variants:
         service = Service(lab, lab.project(variant.name))
+        direct = _direct(variant)
         with service.running():
-            _bench_variant(lab, result, variant, service)
+            taken = _measure(lab, service, direct)
+        _Comparison(result, variant, taken).add_all(direct)
+
     return result
 
 
-def _bench_variant(
-    lab: Lab, result: Result, variant: Variant, service: Service
-) -> None:
-    is_async = variant.answers["engine"] == "arq"
-    direct = [THREAD] if is_async else [THREAD, LOOP]
+def _direct(variant: Variant) -> dict[str, str]:
+    """Return the routes that call the engine without a ledger, and how each does."""
+    if variant.answers["engine"] == "arq":
+        return {THREAD: "awaited"}
+    return {THREAD: "in a thread", LOOP: "on the loop"}
+
+
+def _measure(lab: Lab, service: Service, direct: dict[str, str]) -> Taken:
+    """Return the figures of each repetition, by the broker's state and the route."""
     states: dict[str, Callable[[], None]] = {
         "up": service.proxy.accept,
         "refusing": service.proxy.refuse,
         "hanging": service.proxy.hang,
     }
-    taken: dict[tuple[str, str], list[Figures]] = {}
+    taken: Taken = {}
+
     for _ in range(lab.scale.repetitions):
         for state, enter in states.items():
             enter()
@@ -120,51 +145,140 @@ def _bench_variant(
             without = [PLAIN, TWO_ROWS] if state == "up" else []
             for path in (*without, TASK, *direct):
                 seconds = 0 if path not in direct or state == "up" else lab.scale(4, 2)
-                taken.setdefault((state, path), []).append(
-                    service.measure(path, seconds)
-                )
-        service.proxy.accept()
+                figures = service.measure(path, seconds)
+                taken.setdefault((state, path), []).append(figures)
 
-    def compare(
+    service.proxy.accept()
+    return taken
+
+
+class _Comparison:
+    """Adds to a result what was measured of a variant's routes, side by side."""
+
+    def __init__(self, result: Result, variant: Variant, taken: Taken) -> None:
+        self._result = result
+        self._variant = variant.name
+        self._taken = taken
+
+    def add_all(self, direct: dict[str, str]) -> None:
+        """Compare requests with and without a task, and with a call of the engine."""
+        without = ("up", PLAIN)
+        self._add("with a task", ("up", TASK), WITHOUT, without, _WITH_TASK)
+        self._add("with a second row", ("up", TWO_ROWS), WITHOUT, without, {})
+
+        for state in ("refusing", "hanging"):
+            away, up = (state, TASK), ("up", TASK)
+            self._add(f"broker {state}", away, BROKER_UP, up, _BROKER_AWAY)
+
+        for path, how in direct.items():
+            for state in ("up", "refusing", "hanging"):
+                name = f"the engine called {how}, broker {state}"
+                ours, theirs = (state, TASK), (state, path)
+                self._add(f"with a task, broker {state}", ours, name, theirs, {})
+
+                failed = max(figures["failed"] for figures in self._taken[theirs])
+                if failed:
+                    self._result.notes.append(
+                        f"{self._variant}, {name}: {failed:.0%} of its requests failed."
+                    )
+
+    def _add(
+        self,
         what: str,
         key: tuple[str, str],
         against: str,
         reference: tuple[str, str],
         goals: dict[str, Goal | None],
-    ) -> list[Row]:
-        return [
-            result.add(
-                f"{variant.name}, {what}, {metric}",
+    ) -> None:
+        for metric, unit in METRICS.items():
+            self._result.add(
+                f"{self._variant}, {what}, {metric}",
                 against,
                 unit,
-                [figures[metric] for figures in taken[key]],
-                [figures[metric] for figures in taken[reference]],
+                [figures[metric] for figures in self._taken[key]],
+                [figures[metric] for figures in self._taken[reference]],
                 goals.get(metric),
             )
-            for metric, unit in METRICS.items()
-        ]
 
-    compare("with a task", ("up", TASK), WITHOUT, ("up", PLAIN), _WITH_TASK)
-    compare("with a second row", ("up", TWO_ROWS), WITHOUT, ("up", PLAIN), {})
-    for state in ("refusing", "hanging"):
-        compare(
-            f"broker {state}", (state, TASK), "broker up", ("up", TASK), _BROKER_AWAY
-        )
-    for path in direct:
-        how = (
-            "awaited"
-            if is_async
-            else "in a thread"
-            if path == THREAD
-            else "on the loop"
-        )
-        for state in states:
-            name = f"the engine called {how}, broker {state}"
-            compare(
-                f"with a task, broker {state}", (state, TASK), name, (state, path), {}
-            )
-            failed = max(figures["failed"] for figures in taken[state, path])
-            if failed:
-                result.notes.append(
-                    f"{variant.name}, {name}: {failed:.0%} of its requests failed."
-                )
+
+def _named(result: Result, ending: str, against: str) -> list[Row]:
+    return [
+        row
+        for row in result.rows
+        if row.what.endswith(f", {ending}") and row.against == against
+    ]
+
+
+def _highlights(result: Result) -> list[Highlight]:
+    """Return the variants whose requests a task, or a hanging broker, costs most."""
+    slowest = max(_named(result, "with a task, median", WITHOUT), key=median_ratio)
+    fewest = min(_named(result, "with a task, throughput", WITHOUT), key=median_ratio)
+    hanging = max(_named(result, f"{HANGING}, median", BROKER_UP), key=median_ratio)
+    texts = {
+        "a request with a task": slowest,
+        "such requests, eight at a time": fewest,
+        "such a request while the broker hangs": hanging,
+    }
+    return [
+        Highlight(f"{text}; at worst {_variant(row)}", row)
+        for text, row in texts.items()
+    ]
+
+
+def _picture(result: Result) -> list[Panel]:
+    latencies: dict[str, dict[str, Spread]] = {}
+    for row in _named(result, "with a task, median", WITHOUT):
+        group = latencies.setdefault(_variant(row), {OURS: row.figure})
+        if row.reference:
+            group["without a task"] = row.reference
+    for row in _named(result, "with a second row, median", WITHOUT):
+        latencies[_variant(row)]["a second row instead"] = row.figure
+
+    hanging: dict[str, dict[str, Spread]] = {}
+    for row in result.rows:
+        is_direct = row.against.startswith("the engine called")
+        if is_direct and row.what.endswith(f"{HANGING}, median") and row.reference:
+            group = hanging.setdefault(_variant(row), {OURS: row.figure})
+            group.setdefault("the engine called directly", row.reference)
+
+    unit = "ms, median; less is better"
+    return [
+        Panel("A request that writes a row and enqueues a task", unit, latencies),
+        Panel("The same while the broker hangs", unit, hanging, is_logarithmic=True),
+    ]
+
+
+def _variant(row: Row) -> str:
+    return row.what.partition(", ")[0]
+
+
+def _with_a_second_row(rows: Sequence[Row]) -> str:
+    """Return what the least costs that any outbox would do."""
+    spans = []
+    for metric in ("median", "throughput"):
+        ending = f"second row, {metric}"
+        ratios = [median_ratio(row) for row in rows if row.what.endswith(ending)]
+        spans.append(f"{metric} {short(min(ratios))} to {short(max(ratios))}")
+
+    return f"with a second row instead of a task: {', '.join(spans)}"
+
+
+BENCHMARK = Benchmark(
+    name="request",
+    title="Request",
+    introduction=INTRODUCTION,
+    run=bench,
+    requirements=(
+        Requirement(
+            "with a task at most 1.3 times the same request without",
+            lambda row: row.against == WITHOUT,
+            limit=_with_a_second_row,
+        ),
+        Requirement(
+            "unchanged (within 1.2) when the broker refuses or hangs",
+            lambda row: row.against == BROKER_UP,
+        ),
+    ),
+    highlights=_highlights,
+    picture=_picture,
+)

@@ -1,4 +1,4 @@
-"""Starts the servers of a benchmark, with the settings that keep data as production has them."""
+"""Start servers with the settings of production, which keep their data."""
 
 import glob
 import os
@@ -42,19 +42,17 @@ class PostgreSQL(Server):
         data.mkdir()
         if user is not None:
             shutil.chown(data, user)
+
         initialise = [str(self._programs / "initdb"), "-D", str(data), "-U", "postgres"]
         initialise += ["--auth=trust", "--encoding=UTF8", "--no-locale"]
         subprocess.run(
             initialise, check=True, stdout=subprocess.DEVNULL, user=user, cwd=data
         )
+
         port = free_port()
         command = [str(postgres), "-D", str(data), "-p", str(port)]
-        command += [
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            "unix_socket_directories=",
-        ]
+        command += ["-c", "listen_addresses=127.0.0.1"]
+        command += ["-c", "unix_socket_directories="]
         process = Process(command, folder, folder / "postgresql.log", user=user)
         url = f"postgresql://postgres@127.0.0.1:{port}"
         super().__init__(url, port, process, signal.SIGINT)
@@ -63,11 +61,8 @@ class PostgreSQL(Server):
     @property
     def version(self) -> dict[str, str]:
         """Which PostgreSQL it is."""
-        return {
-            "PostgreSQL": self.query(f"{self.url}/postgres", "SHOW server_version")[0][
-                0
-            ]
-        }
+        [[version]] = self.query(f"{self.url}/postgres", "SHOW server_version")
+        return {"PostgreSQL": version}
 
     def create_database(self, name: str, original: str = "template1") -> str:
         """Create a database, as a copy of another one, and return its URL."""
@@ -78,15 +73,11 @@ class PostgreSQL(Server):
 
     def query(self, url: str, *statements: str) -> list[list[str]]:
         """Run statements, each on its own, and return the rows of them all."""
-        command = [
-            shutil.which("psql") or str(self._programs / "psql"),
-            "-qAtX",
-            "-F",
-            "\t",
-        ]
-        command += ["-v", "ON_ERROR_STOP=1", url]
+        psql = shutil.which("psql") or str(self._programs / "psql")
+        command = [psql, "-qAtX", "-F", "\t", "-v", "ON_ERROR_STOP=1", url]
         for statement in statements:
             command += ["-c", statement]
+
         return [line.split("\t") for line in run(command, Path("/")).splitlines()]
 
     def number(self, url: str, statement: str) -> int:
@@ -99,15 +90,12 @@ def start_redis(folder: Path) -> Server:
     data = folder / "redis"
     data.mkdir()
     port = free_port()
-    command = [
-        str(_program("redis-server")),
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-    ]
+
+    command = [str(_program("redis-server")), "--port", str(port)]
+    command += ["--bind", "127.0.0.1"]
     command += ["--dir", str(data), "--appendonly", "yes", "--save", ""]
     command += ["--maxmemory-policy", "noeviction"]
+
     process = Process(command, folder, folder / "redis.log")
     _wait(process, port, b"PING\r\n", b"+PONG")
     return Server(f"redis://127.0.0.1:{port}/0", port, process, signal.SIGTERM)
@@ -118,6 +106,9 @@ def start_rabbitmq(folder: Path) -> Server:
     data = folder / "rabbitmq"
     data.mkdir()
     port, name_port = free_port(), free_port()
+
+    # Idle, it leaves the processors to what is measured.
+    idle = "+sbwt none +sbwtdcpu none +sbwtdio none"
     environment = {
         "HOME": str(data),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -131,9 +122,9 @@ def start_rabbitmq(folder: Path) -> Server:
         "RABBITMQ_NODENAME": f"bench{port}@localhost",
         "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
         "RABBITMQ_NODE_PORT": str(port),
-        # Idle, it leaves the processors to what is measured.
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": idle,
     }
+
     names = Process(
         [str(_program("epmd", "/usr/lib/erlang/erts-*/bin")), "-port", str(name_port)],
         folder,
@@ -147,6 +138,7 @@ def start_rabbitmq(folder: Path) -> Server:
         environment=environment,
     )
     process.names = names
+
     _wait(process, port, b"AMQP\x00\x00\x09\x01", b"")
     return Server(
         f"amqp://guest:guest@127.0.0.1:{port}/", port, process, signal.SIGTERM
@@ -174,7 +166,8 @@ def _wait(process: Process, port: int, question: bytes, answer: bytes) -> None:
 
 
 def _program(name: str, folder: str = "") -> Path:
-    found = glob.glob(f"{folder}/{name}") if folder else []  # noqa: PTH207 - of any root
+    # Of any root, which pathlib cannot search.
+    found = glob.glob(f"{folder}/{name}") if folder else []  # noqa: PTH207
     path = max(found, default=shutil.which(name))
     if path is None:
         raise Refusal(

@@ -1,4 +1,4 @@
-"""The file in which tasks note when they ran, as `inside/stamps.py` does, seen from outside."""
+"""Read the file in which tasks note when they ran by `inside/stamps.py`."""
 
 import struct
 from collections.abc import Callable
@@ -45,6 +45,6 @@ class Stamps:
 
 
 def rate(times: list[float]) -> float:
-    """Return how many tasks ended a second, once the first tenth had warmed up the worker."""
+    """Return the tasks that ended a second, after a tenth that warmed up the worker."""
     start = len(times) // 10
     return (len(times) - 1 - start) / (times[-1] - times[start])

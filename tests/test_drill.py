@@ -5,7 +5,6 @@ import re
 import subprocess
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -20,6 +19,7 @@ from generator.variants import VARIANTS
 from hooks.commands import run, uv
 from hooks.refusal import Refusal
 from tests.conftest import ROOT, Command
+from tests.pictures import assert_text_is_whole, texts
 from tests.test_refusals import assert_refused
 
 SHORT = ("--tasks=100", "--lease=3", "--outage=3", "--json=drill.json")
@@ -60,8 +60,8 @@ def test_a_short_drill(musthappen: Command, tmp_path: Path) -> None:
         )
     assert counted["worker-killed"]["again"]["tasks"] > 0
     assert sum(counted["api-killed-at-commit"]["errors"].values()) > 0
-    ET.parse(tmp_path / "drill.svg")  # noqa: S314 - our own
-    assert "## dramatiq-redis" in (tmp_path / "drills.md").read_text()
+    assert "worker-killed" in texts((tmp_path / "drill.svg").read_text())
+    assert "### dramatiq-redis" in (tmp_path / "drills.md").read_text()
 
 
 @pytest.fixture
@@ -301,10 +301,11 @@ def test_results_can_be_shown_again(tmp_path: Path) -> None:
     report.dump([broken], path)
 
     assert report.load([path]) == [broken]
-    assert ">2 tasks lost</text>" in picture.draw([broken])
+    assert "✗ 2 tasks lost" in texts(picture.draw([broken]))
     page.write([broken], tmp_path / "drills.md")
     written = (tmp_path / "drills.md").read_text()
     assert "**2 tasks lost**" in written
+    assert "1 broke a promise" in written
     assert "without a ledger" not in written
 
 
@@ -333,16 +334,87 @@ def test_references_are_shown_beside_ours(tmp_path: Path) -> None:
     stranded = "**0 lost, 4 stranded** (5 answered)"
     assert f"| api-killed | background-tasks | - | - | {stranded} |" in rows
     assert any("60 tasks a run, 40 a second" in row for row in rows)
-    assert [row for row in rows if row.startswith("## ")][1:-1] == [
-        *("## celery-redis", "## celery-redis-alone", "## celery-redis-alone-safest"),
-        "## background-tasks",
+    assert [row for row in rows if row.startswith("### ")] == [
+        *("### celery-redis", "### background-tasks"),
+        *("### celery-redis-alone", "### celery-redis-alone-safest"),
     ]
-    drawn = ET.parse(tmp_path / "drills.svg")  # noqa: S314 - our own
-    texts = [element.text for element in drawn.iter()]
-    assert {"3 lost, 1 doubled", "0 lost", "5 kept, again in 2 s", "4 stranded"} <= set(
-        texts
-    )
-    assert texts.count("alone, defaults") == 2
-    assert texts.count("alone, safest") == 1
-    verdicts = [report.verdict(each).plain for each in results]
-    assert verdicts[:3] == ["kept", "3 lost, 1 doubled, 2 left in the broker", "0 lost"]
+    shown = texts((tmp_path / "drills.svg").read_text())
+    verdicts = {"✓ 5 kept", "✗ 3 lost", "1 doubled", "✓ none lost", "✗ 4 stranded"}
+    assert verdicts <= set(shown)
+    assert shown.index(picture.OURS) < shown.index(picture.REFERENCES)
+    assert shown.count("celery-redis") == 3
+    assert shown.count("alone, defaults") == shown.count("alone, safest") == 1
+    judged = [report.verdict(each).plain for each in results]
+    assert judged[:3] == ["kept", "3 lost, 1 doubled, 2 left in the broker", "0 lost"]
+
+
+def test_the_page_says_first_what_was_found(tmp_path: Path) -> None:
+    results = [
+        result("celery-redis", "worker-killed"),
+        result("celery-redis", "api-killed", lost=1, broken=["1 tasks lost"]),
+        result("celery-redis-alone", "api-killed", lost=1200, stranded=2),
+        result("celery-redis-alone-safest", "api-killed"),
+    ]
+
+    page.write(results, tmp_path / "drills.md")
+
+    first = (tmp_path / "drills.md").read_text().partition("![")[0]
+    assert "**In 2 runs of generated projects, 1 broke a promise.** In 1 of 2" in first
+    assert "| with the ledger | 2 | 10 | 1 | 0 | 0 |" in first
+    defaults = "| without: Celery on Redis, at its defaults | 1 | 5 | 1,200 | 0 | 2 |"
+    assert defaults in first
+
+
+def test_the_committed_page_is_what_the_committed_results_yield(tmp_path: Path) -> None:
+    docs = ROOT / "docs"
+    page.write(report.load([docs / "drills.json"]), tmp_path / "drills.md")
+
+    written = (tmp_path / "drills.md").read_text()
+    assert written == (docs / "drills.md").read_text()
+    drawn = (tmp_path / "drills.svg").read_text()
+    assert texts(drawn) == texts((docs / "drills.svg").read_text())
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        report.load([ROOT / "docs/drills.json"]),
+        [result("x", "poison", broken=["an interrupted task ran again after 17.3 s"])],
+        [
+            Result(
+                *("a-project-of-one's-own", "everything"),
+                {"broken": ["the drill failed"]},
+                {"database": "sqlite"},
+            )
+        ],
+        [
+            result(
+                *("celery-rabbitmq-alone-safest", "api-killed"),
+                lost=10000,
+                effects_doubled=2000,
+                stranded=3000,
+            )
+        ],
+    ],
+    ids=["committed", "broken", "failed", "damaged"],
+)
+def test_the_picture_shows_all_of_its_text(results: list[Result]) -> None:
+    figure = picture.paint(results)
+
+    assert_text_is_whole(figure)
+    assert picture.draw(results) == picture.draw(results)
+
+
+def test_the_verdict_does_not_need_its_colour() -> None:
+    results = report.load([ROOT / "docs/drills.json"])
+    figure = picture.paint(results)
+
+    said = [
+        (text.get_text()[0], text.get_color())
+        for text in figure.axes[0].texts
+        if text.get_text()[0] in "✓✗" and text.get_text() != picture.LEGEND
+    ]
+    wrong = [each for each in results if each.broken or report.damages(each)]
+    assert len([sign for sign, _ in said if sign == "✗"]) == len(wrong)
+    assert len(said) == len(results)
+    assert len(set(said)) == 2

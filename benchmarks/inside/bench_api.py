@@ -1,4 +1,4 @@
-"""The service's API with the routes that the benchmarks ask."""
+"""Give the service's API the routes that the benchmarks ask."""
 
 import asyncio
 import importlib
@@ -56,7 +56,7 @@ async def row_and_task(
 
 @app.post("/row-and-engine-in-thread", status_code=202)
 async def row_and_engine_in_thread(session: Session) -> dict[str, float]:
-    """Write one row and call the engine in a thread, or as it wants to be called if it is async."""
+    """Write one row and call the engine in a thread, or await it if it is async."""
     _add_row(session)
     try:
         if inspect.iscoroutinefunction(_reference.publish):

@@ -1,4 +1,4 @@
-"""The must-happen task of the benchmarks: it notes when it ran, and nothing else."""
+"""Define the benchmarks' must-happen task, which only notes when it ran."""
 
 from app.delivery import must_happen
 from stamps import stamp

@@ -1,4 +1,4 @@
-"""Claim and finish tasks as bare SQL: what the database allows on so many connections."""
+"""Claim and finish tasks as bare SQL, which is all that the database allows."""
 
 import asyncio
 import json
@@ -48,12 +48,15 @@ def main(url: str, connections: int) -> None:
         )
         for part in range(PROCESSES)
     ]
+
     began = time.perf_counter()
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    print(json.dumps(len(ids) / (time.perf_counter() - began)))  # noqa: T201 - its answer
+
+    rate = len(ids) / (time.perf_counter() - began)
+    print(json.dumps(rate))  # noqa: T201 - its answer
 
 
 if __name__ == "__main__":

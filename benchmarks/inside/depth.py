@@ -1,4 +1,4 @@
-"""Watch how many messages wait in the broker for so many seconds, and print the most."""
+"""Watch the messages in the broker for so many seconds, and print the most."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Time the ledger's statements in a database of a certain size, and explain the relay's."""
+"""Time the ledger's statements in a database, and explain those of the relay."""
 
 import asyncio
 import json
@@ -40,6 +40,7 @@ async def measure(number: int) -> dict[str, float]:
     """Return the median of each operation in milliseconds."""
     ids: list[UUID] = []
     await _enqueue(ids)  # Connects, and prepares the statement.
+
     enqueue = [await _time(lambda: _enqueue(ids)) for _ in range(number)]
     taken = range(max(1, number // relay.BATCH))
     take = [await _time(lambda: ledger.take_due(relay.BATCH, 3600)) for _ in taken]
@@ -47,6 +48,7 @@ async def measure(number: int) -> dict[str, float]:
     finish = [await _time(lambda: _claim_and_finish(ids.pop())) for _ in range(number)]
     count = [await _time(ledger.count_published) for _ in range(3)]
     prune = [await _time(lambda: ledger.prune()) for _ in range(5)]
+
     measured = {
         "enqueue": enqueue,
         "claim and finish": finish,
@@ -72,6 +74,7 @@ async def explain() -> dict[str, list[str]]:
     await ledger.presume_lost(DEFAULT_QUEUE, 10)
     await ledger.prune()
     event.remove(database_engine.sync_engine, "before_cursor_execute", note)
+
     plans = {}
     names = ("take_due", "count_published", "presume_lost", "prune")
     async with database_engine.connect() as connection:

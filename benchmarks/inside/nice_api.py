@@ -1,4 +1,4 @@
-"""A nice-to-have project's API with the routes that the benchmarks ask."""
+"""Give a nice-to-have project's API the routes that the benchmarks ask."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Note when a task ran in a file that all processes share, which costs next to nothing."""
+"""Note when tasks ran in a file that processes share, which costs next to nothing."""
 
 import mmap
 import os
@@ -9,7 +9,8 @@ from functools import cache
 
 @cache
 def _slots() -> mmap.mmap:
-    with open(os.environ["BENCH_STAMPS"], "r+b") as file:  # noqa: PTH123 - mmap wants its number
+    # mmap wants the file's number.
+    with open(os.environ["BENCH_STAMPS"], "r+b") as file:  # noqa: PTH123
         return mmap.mmap(file.fileno(), 0)
 
 

@@ -1,6 +1,6 @@
-"""The least that a ledger in PostgreSQL asks for: a statement to claim each task, one to end it.
+"""Do the least that a ledger in PostgreSQL needs: claim each task, and end it.
 
-Without a lease renewed, an error kept, a session fenced or an argument validated.
+No lease is renewed, no error kept, no session fenced and no argument validated.
 """
 
 import asyncio
@@ -13,12 +13,13 @@ import asyncpg
 CLAIM = """
     UPDATE tasks SET status = 'running', attempts = attempts + 1, started_at = now(),
         wake_at = now() + interval '30 s'
-    WHERE id = $1 AND status = 'queued' AND (published_at IS NOT NULL OR wake_at <= now())
+    WHERE id = $1 AND status = 'queued'
+        AND (published_at IS NOT NULL OR wake_at <= now())
     RETURNING id, name, arguments, attempts, max_attempts
 """
 FINISH = """
-    UPDATE tasks SET status = 'succeeded', result = 'null', error = NULL, finished_at = now(),
-        wake_at = NULL
+    UPDATE tasks SET status = 'succeeded', result = 'null', error = NULL,
+        finished_at = now(), wake_at = NULL
     WHERE id = $1 AND status = 'running' AND attempts = $2 RETURNING id
 """
 # The database, if each task is to pass through it.
@@ -32,6 +33,7 @@ async def claim_and_finish(index: int) -> None:
     """Pass the task of this number through the ledger, if there is one."""
     if URL is None:
         return
+
     connection = _idle.pop() if _idle else await asyncpg.connect(URL)
     task_id = UUID(int=_FIRST_ID + index + 1)
     # Prepared once: asyncpg keeps statements.

@@ -1,4 +1,4 @@
-"""ARQ without a ledger: JSON instead of pickle, and polling often enough to keep it busy."""
+"""Run ARQ without a ledger: JSON instead of pickle, polling that keeps it busy."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Celery on RabbitMQ without a ledger, at its safest settings."""
+"""Run Celery on RabbitMQ without a ledger, at its safest settings."""
 
 import os
 

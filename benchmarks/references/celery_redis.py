@@ -1,4 +1,4 @@
-"""Celery on Redis without a ledger, at its safest settings."""
+"""Run Celery on Redis without a ledger, at its safest settings."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Dramatiq on RabbitMQ without a ledger, at its safest settings."""
+"""Run Dramatiq on RabbitMQ without a ledger, at its safest settings."""
 
 import os
 from typing import Any

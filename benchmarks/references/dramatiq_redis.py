@@ -1,4 +1,4 @@
-"""Dramatiq on Redis without a ledger, at its safest settings."""
+"""Run Dramatiq on Redis without a ledger, at its safest settings."""
 
 import os
 

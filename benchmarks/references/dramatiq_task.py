@@ -1,4 +1,4 @@
-"""The task of the Dramatiq references: `async def` if it passes through a ledger, as ours are."""
+"""Define the Dramatiq references' task: `async def`, as ours, if it has a ledger."""
 
 from typing import Any
 

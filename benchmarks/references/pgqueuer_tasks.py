@@ -1,4 +1,4 @@
-"""PgQueuer, which keeps its tasks in PostgreSQL and needs no broker.
+"""Run PgQueuer, which keeps its tasks in PostgreSQL and needs no broker.
 
 Usage: `prepare`, `publish NUMBER`, or `work`, which ends when nothing is left to do.
 """

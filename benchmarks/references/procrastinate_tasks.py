@@ -1,4 +1,4 @@
-"""procrastinate, which keeps its tasks in PostgreSQL and needs no broker.
+"""Run procrastinate, which keeps its tasks in PostgreSQL and needs no broker.
 
 Usage: `prepare`, `publish NUMBER`, or `work`, which ends when nothing is left to do.
 """

@@ -1,4 +1,4 @@
-"""Publish tasks of a bare engine one after the other, as requests would, and say when."""
+"""Publish tasks of a bare engine one by one, as requests would, and say when."""
 
 import asyncio
 import inspect
@@ -16,15 +16,18 @@ async def _publish_all(
     sent = []
     for index in range(number):
         if gap:
-            await asyncio.sleep(gap * random.uniform(0.5, 1.5))  # noqa: S311 - no lockstep
+            # Not in lockstep with what polls.
+            await asyncio.sleep(gap * random.uniform(0.5, 1.5))  # noqa: S311
         sent.append(time.time())
         published = publish(index)
         if inspect.isawaitable(published):
             await published
+
     return sent
 
 
 def main(publish: Callable[[int], Any]) -> None:
-    """Publish as many tasks as the command line says, with that many seconds in between."""
+    """Publish as many tasks as the command line says, and wait so long in between."""
     number, gap = int(sys.argv[1]), float(sys.argv[2])
-    print(json.dumps(asyncio.run(_publish_all(publish, number, gap))))  # noqa: T201 - its answer
+    times = asyncio.run(_publish_all(publish, number, gap))
+    print(json.dumps(times))  # noqa: T201 - its answer

@@ -1,4 +1,4 @@
-"""Shows how a drill is going and how it ended: live in a terminal, a line per run elsewhere."""
+"""Show how a drill is going and how it ended, live or with a line per run."""
 
 import json
 import time
@@ -13,7 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from generator.drill.inside.faults import FAULTS
+from generator.drill.references import REFERENCES
 from generator.drill.session import Result
+from generator.variants import VARIANTS
 from hooks.refusal import Refusal
 
 COLUMNS = (
@@ -99,6 +102,7 @@ def figures(result: Result) -> list[str]:
     counted = result.figures
     if "answered" not in counted:
         return ["-"] * len(COLUMNS)
+
     again, errors, p99 = counted["again"], counted["errors"], counted["p99"]
     back = f"{again['median']:.0f}/{again['max']:.0f} s" if again["tasks"] else "-"
     names = ("answered", "recorded", "succeeded", "failed", "lost", "started_again")
@@ -113,7 +117,7 @@ def figures(result: Result) -> list[str]:
 
 
 def verdict(result: Result) -> Text:
-    """Return what is shown for a run's promises, or, of a reference, what became of its tasks."""
+    """Return whether a run kept its promises, or what became of a reference's tasks."""
     if result.broken:
         return Text("; ".join(result.broken), style="red")
     if result.is_reference:
@@ -122,7 +126,7 @@ def verdict(result: Result) -> Text:
 
 
 def damages(result: Result) -> dict[str, int]:
-    """Return how many tasks or orders went wrong in which way, of those ways that occurred."""
+    """Return how many tasks or orders went wrong, by the ways that occurred."""
     counted = result.figures
     names = {"lost": "lost", "effects_doubled": "doubled", "stranded": "stranded"}
     return {word: counted[name] for name, word in names.items() if counted.get(name)}
@@ -133,11 +137,31 @@ def outcome(result: Result) -> str:
     counted = result.figures
     if "answered" not in counted:
         return "did not run"
+
     words = {"lost": 0, **damages(result)}
     # Where none is lost, what is left has just run and is about to be acknowledged.
     if counted["lost"] and (left := counted.get("left_in_broker")):
         words["left in the broker"] = left
     return ", ".join(f"{number} {word}" for word, number in words.items())
+
+
+def heading(result: Result) -> str:
+    """Return what a run's column or table is called."""
+    return result.target + (" (SQLite)" if result.database == "sqlite" else "")
+
+
+def latest(results: Iterable[Result]) -> list[Result]:
+    """Return the last run of each pair, by target and by fault."""
+    runs = {(heading(result), result.fault): result for result in results}
+    targets, faults = [*VARIANTS, *REFERENCES], list(FAULTS)
+
+    def place(result: Result) -> tuple[bool, int, str, int]:
+        is_known = result.target in targets
+        number = targets.index(result.target) if is_known else len(targets)
+        is_embedded = result.database == "sqlite"
+        return is_embedded, number, result.target, faults.index(result.fault)
+
+    return sorted(runs.values(), key=place)
 
 
 def dump(results: Sequence[Result], path: Path) -> None:
@@ -162,7 +186,8 @@ def load(paths: Iterable[Path]) -> list[Result]:
 
 
 def _line(result: Result) -> Text:
-    line = f"{result.target:<30} {result.fault:<21} {result.figures.get('seconds', 0):6.1f} s  "
+    seconds = result.figures.get("seconds", 0)
+    line = f"{result.target:<30} {result.fault:<21} {seconds:6.1f} s  "
     return Text(line).append_text(verdict(result))
 
 
