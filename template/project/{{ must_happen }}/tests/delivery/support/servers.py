@@ -19,13 +19,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.delivery.bare.processes import free_port
-from tests.delivery.bare.waiting import eventually
+from tests.delivery.support.processes import free_port, signal_group
 from tests.delivery.support.proxy import Proxy
 from tests.delivery.support.reaper import Reaper
-
-START_SECONDS = 60.0
-"""How long a server may take to start or stop; a broker on a busy machine needs about 15 s."""
+from tests.delivery.support.waiting import WITHIN_SECONDS, eventually
 
 
 class Server(Protocol):
@@ -37,7 +34,7 @@ class Server(Protocol):
         """Take it away: connections are cut, and new ones refused."""
 
     def hang(self) -> None:
-        """Take it away silently: connections stay and new ones are accepted, nothing answers."""
+        """Take it away silently: it accepts connections, and answers nothing."""
 
     def start(self) -> None:
         """Give it back, with the data it had."""
@@ -88,31 +85,34 @@ class OwnServer:
                 )
             self._reaper.watch(self._process.pid)
         os.killpg(self._process.pid, signal.SIGCONT)
-        eventually(
-            self._answers_or_has_ended,
-            within=START_SECONDS,
-            what=f"{self._command[0]} answers; its log is {self._log}",
-        )
+        try:
+            eventually(
+                self._answers_or_has_ended,
+                what=f"{self._command[0]} answers; its log is {self._log}",
+            )
+        except BaseException:
+            self.kill()
+            raise
 
     def stop(self) -> None:
         """Ask it to stop, and wait until it has."""
         if self._process is None:
             return
-        os.killpg(self._process.pid, signal.SIGCONT)
+        signal_group(self._process.pid, signal.SIGCONT)
         self._process.send_signal(self._stop_signal)
         try:
-            self._process.wait(timeout=START_SECONDS)
+            self._process.wait(timeout=WITHIN_SECONDS)
         finally:
             if self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
+                signal_group(self._process.pid, signal.SIGKILL)
                 self._process.wait()
             self._reaper.forget(self._process.pid)
             self._process = None
 
     def kill(self) -> None:
-        """SIGKILL it, and wait until it is gone; what it had not written to disk is lost."""
+        """SIGKILL it: what it had not written to disk is lost."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGKILL)
+        signal_group(self._process.pid, signal.SIGKILL)
         self.stop()
 
     def hang(self) -> None:
@@ -130,7 +130,7 @@ class OwnServer:
 
 
 class RemoteServer:
-    """A server named by a URL. It is not ours to stop, so a proxy stands in front of it."""
+    """A server named by a URL, which is not ours to stop: a proxy stands before it."""
 
     def __init__(self, variable: str, url: str, default_port: int) -> None:
         parts = urlsplit(url)
@@ -158,7 +158,7 @@ class RemoteServer:
 
 
 def missing(server: str, remedy: str) -> NoReturn:
-    """Skip what needs `server`, saying how to get it; where `CI` is set, fail instead."""
+    """Skip what needs `server` and say how to get it; where `CI` is set, fail."""
     reason = f"no {server}: {remedy}"
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
@@ -166,7 +166,7 @@ def missing(server: str, remedy: str) -> NoReturn:
 
 
 def program(name: str, *folders: str) -> Path | None:
-    """The program `name` in one of `folders` (shell patterns, newest match) or on the PATH."""
+    """Find a program in `folders` (shell patterns, newest match) or on the PATH."""
     for folder in folders:
         if found := sorted(Path("/").glob(f"{folder.lstrip('/')}/{name}")):
             return found[-1]
