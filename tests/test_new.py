@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,11 @@ def running(command: str, directory: Path) -> Iterator[str]:
         yield base
     finally:
         os.killpg(service.pid, signal.SIGTERM)
-        service.wait(30)
+        try:
+            service.wait(120)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(service.pid, signal.SIGKILL)
 
 
 def curl(command: str, base: str) -> tuple[int, Message]:
@@ -112,7 +116,7 @@ def get(url: str) -> Any:
         return None
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -220,7 +224,7 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         """Wait until a text is shown after the last key press."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while text not in self.shown:
             assert time.monotonic() < deadline, self.shown
             self._read()

@@ -96,6 +96,7 @@ async def run_due(*, raising: bool = True) -> int:
     `raising=False` failures only stay in the ledger.
     """
     attempts = 0
+
     with _failures() as failures:
         while claims := await ledger.claim_due(1):
             [claim] = claims
@@ -113,6 +114,7 @@ async def let_pass(time: timedelta) -> None:
         waiting = await session.execute(
             moments.where(task_table.c.wake_at.is_not(None))
         )
+
         for task_id, wake_at in waiting.all():
             await session.execute(
                 update(task_table)

@@ -189,6 +189,13 @@ def test_time_limit_covers_all_attempts_and_the_next_task_runs(
     assert caplog.text.count("TimeoutError") >= 2
 
 
+async def has_a_turn(task: NiceToHaveTask[[]]) -> bool:
+    """Run a task; return whether it had the time to end."""
+    before = count(task.name, "succeeded")
+    await run_calls([prepare(task)])
+    return count(task.name, "succeeded") == before + 1
+
+
 async def test_def_tasks_past_their_time_limit_hold_up_the_next_only_when_they_are_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -214,20 +221,15 @@ async def test_def_tasks_past_their_time_limit_hold_up_the_next_only_when_they_a
     async def all_have_ended() -> bool:
         return len(ended) == 3
 
-    async def has_a_turn_again() -> bool:
-        before = count("waits_for_its_turn", "succeeded")
-        await run_calls([prepare(waits_for_its_turn)])
-        return count("waits_for_its_turn", "succeeded") == before + 1
-
     for _ in range(2):
-        await run_calls([prepare(hangs_for_long), prepare(has_its_turn)])
-    assert count("has_its_turn", "succeeded") == 2
-    await run_calls([prepare(hangs_for_long)])
-    assert not await has_a_turn_again()
+        assert not await has_a_turn(hangs_for_long)
+        assert await has_a_turn(has_its_turn)
+    assert not await has_a_turn(hangs_for_long)
+    assert not await has_a_turn(waits_for_its_turn)
 
     release.set()
     await eventually_async(all_have_ended)
-    await eventually_async(has_a_turn_again)
+    await eventually_async(lambda: has_a_turn(waits_for_its_turn))
 
     # Nobody has a place too many now.
     release.clear()
@@ -235,7 +237,7 @@ async def test_def_tasks_past_their_time_limit_hold_up_the_next_only_when_they_a
         for _ in range(THREADS):
             requests.create_task(run_calls([prepare(takes_its_time)]))
         await asyncio.sleep(0)  # They start.
-        assert not await has_a_turn_again()
+        assert not await has_a_turn(waits_for_its_turn)
         release.set()
 
 

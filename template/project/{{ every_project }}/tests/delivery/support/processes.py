@@ -89,6 +89,7 @@ class Process:
         self._folder = folder
         self._environment = environment
         self._reaper = reaper
+
         self._log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -110,6 +111,7 @@ class Process:
                 stderr=log,
                 start_new_session=True,
             )
+
         self._reaper.watch(self._process.pid)
 
     def ask_to_end(self) -> None:

@@ -28,6 +28,7 @@ def eventually(
             f"not within {within:g} s: {what} (last seen: {seen!r})"
         )
         time.sleep(every)
+
     return seen
 
 

@@ -49,6 +49,7 @@ def test_database_that_is_away_and_comes_back(
     client: TestClient, take_away: Callable[[], None], query: Callable[..., list[Any]]
 ) -> None:
     task_id = client.post("/probes", json={}).json()["id"]
+
     take_away()
     try:
         for method, path in (
@@ -63,6 +64,7 @@ def test_database_that_is_away_and_comes_back(
         assert client.get("/livez").status_code == 200
     finally:
         give_back()
+
     assert client.get("/readyz").status_code == 200
     assert query("SELECT task_id FROM probe_requests") == [(UUID(task_id).hex,)]
     assert query("SELECT count(*) FROM tasks") == [(1,)]

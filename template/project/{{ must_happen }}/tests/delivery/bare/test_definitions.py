@@ -171,6 +171,7 @@ def test_arguments_survive_being_recorded() -> None:
     }
     defaults = {"note": None, "tags": frozenset({"new"})}
     assert task.load_arguments(task.dump_arguments(**given)) == given | defaults
+
     by_position = [
         given.pop(name) for name in ("order", "at", "amount", "address", "lines")
     ]

@@ -175,6 +175,7 @@ async def test_options_are_recorded(query: Query) -> None:
     task_id: UUID = await enqueue(
         probe.using(queue="probes", priority=7, key="k"), seconds=1.5
     )
+
     [row] = query(
         "SELECT id, name, arguments, queue, priority, key, max_attempts FROM tasks"
     )

@@ -16,6 +16,7 @@ def test_workers_and_relays_start_without_fastapi(
     )
     # The service's own tasks may import what they like.
     (tmp_path / "app/tasks").mkdir()
+
     code = "import sys, app.delivery.engine, app.delivery.relay; print(*sys.modules)"
     done = run(sys.executable, "-c", code, folder=tmp_path, reaper=reaper)
     loaded = set(done.stdout.split())

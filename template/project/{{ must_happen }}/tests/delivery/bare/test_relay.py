@@ -133,12 +133,14 @@ async def test_every_task_runs_once_whichever_the_broker_forgot(broker: Broker) 
     recorded = await enqueue_many(20)
     await publish_all()
     del broker.waiting[12:]
+
     while await ledger.count_published():
         await let_a_lease_pass()
         await relay.find_lost()
         await publish_all()
         message = broker.waiting.pop(0)
         await execute(message.id)
+
     for task_id in recorded:
         assert await effects(task_id) == [1]
 
@@ -216,6 +218,7 @@ async def test_retry_is_published_in_its_time(broker: Broker) -> None:
     await publish_all()
     await relay.find_lost()
     assert broker.published[task_id] == 1
+
     await let_wake(task_id)
     await publish_all()
     assert broker.published[task_id] == 2

@@ -71,6 +71,7 @@ def test_state_of_a_task(client: TestClient, failed: str) -> None:
         "finished_at",
         "wake_at",
     }
+
     assert (shown["id"], shown["name"], shown["status"]) == (
         failed,
         "probe_hopeless",
@@ -152,6 +153,7 @@ def test_list_is_filtered_and_paged_with_the_newest_first(
     assert list_ids(client) == expected
     for limit in (1, 2, 3, 6, 7):
         assert list_ids(client, limit=limit) == expected
+
     assert list_ids(client, status="failed") == [failed]
     assert list_ids(client, status="queued", limit=2) == expected[:5]
     assert list_ids(client, name="probe", limit=3) == expected[:5]
@@ -185,6 +187,7 @@ def test_cancelled_task_can_only_be_replayed(
     assert answer.status_code == 200
     assert answer.json()["status"] == "cancelled"
     assert answer.json()["wake_at"] is None
+
     again = client.post(f"/tasks/{task_id}/cancel", headers=OPERATOR)
     assert again.status_code == 409
     assert "cancelled" in again.json()["detail"]

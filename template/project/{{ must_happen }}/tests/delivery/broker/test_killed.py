@@ -92,6 +92,7 @@ def test_frozen_worker_comes_back_after_another_took_over(
 ) -> None:
     task = enqueue_waiting(service, release)
     service.wait_until_started(task)
+
     service.worker.suspend()
     service.run_extra("worker")
     # The broker may hand the first message to the frozen worker, whose connections are
@@ -100,6 +101,7 @@ def test_frozen_worker_comes_back_after_another_took_over(
     release.touch()
     service.wait_for(task)
     assert service.open_transactions() == 1, "the frozen attempt is about to commit"
+
     service.worker.resume()
     eventually(
         lambda: service.open_transactions() == 0,
@@ -114,6 +116,7 @@ def test_worker_frozen_in_its_commit(service: Service) -> None:
     task = service.enqueue("probe_freezing")
     service.wait_until_started(task, attempt=2)
     service.wait_for(task)
+
     for worker in workers:
         worker.resume()
     eventually(

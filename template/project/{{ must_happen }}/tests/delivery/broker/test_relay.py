@@ -33,7 +33,9 @@ def test_waiting_backlog_is_not_published_again(service: Service) -> None:
     for _ in range(50):
         service.enqueue("probe")
     eventually(lambda: service.waiting() == 50, what="all tasks are published")
+
     published = service.database.rows("SELECT id, published_at FROM tasks ORDER BY id")
+
     # The relay compares the ledger with the broker several times a lease; a task that
     # is delayed by some leases shows that it has gone on doing so.
     later = service.enqueue("probe", options={"delay": f"PT{2 * LEASE_SECONDS}S"})
@@ -45,6 +47,7 @@ def test_waiting_backlog_is_not_published_again(service: Service) -> None:
         "SELECT id, published_at FROM tasks WHERE id <> :later ORDER BY id", later=later
     )
     assert again == published
+
     service.worker.start()
     assert service.wait_until_finished() == {"succeeded": 51}
 
@@ -58,6 +61,7 @@ def test_task_replayed_while_the_relay_prunes_is_kept(service: Service) -> None:
         "UPDATE tasks SET status = 'cancelled', wake_at = NULL,"
         " finished_at = now() - interval '1 year'"
     )
+
     replay = "UPDATE tasks SET status = 'queued', wake_at = now(), finished_at = NULL"
     with service.database.uncommitted(f"{replay} WHERE id = :id", id=replayed):
         service.relay.start()
@@ -66,5 +70,6 @@ def test_task_replayed_while_the_relay_prunes_is_kept(service: Service) -> None:
             lambda: not service.database.value(remaining, id=pruned),
             what="the relay prunes what nobody replays",
         )
+
     assert service.wait_until_finished() == {"succeeded": 1}
     assert service.effects([replayed]) == {replayed: 1}

@@ -47,6 +47,7 @@ def test_queues_and_priorities(service: Service) -> None:
             for priority in range(10)
         ),
     ]
+
     assert service.wait_until_finished() == {"succeeded": len(tasks)}
     assert set(service.effects(tasks).values()) == {1}
 

@@ -23,6 +23,7 @@ class Proxy:
         threading.Thread(
             target=self._loop.run_forever, name="proxy", daemon=True
         ).start()
+
         # Bound for good, not listening: while the proxy refuses, nobody else takes its
         # port.
         self._place = socket.socket()
@@ -70,6 +71,7 @@ class Proxy:
     ) -> None:
         self._connections.add(writer)
         await self._flowing.wait()
+
         with contextlib.suppress(OSError):
             server_reader, server_writer = await asyncio.open_connection(*self._target)
             self._connections.add(server_writer)

