@@ -7,11 +7,22 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from app.delivery import relay
+from app.delivery import definitions, relay
 from app.main import app
 from tests.delivery.isolation import DATABASE
 from tests.delivery.support import probe_api  # noqa: F401 -- adds its routes
 from tests.delivery.support.probe_tasks import create_statements, notes
+
+
+@pytest.fixture(autouse=True)
+def _own_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Know the tasks of these tests only: those of the service may have any name."""
+    own = {
+        name: task
+        for name, task in definitions.must_happen_tasks().items()
+        if task.function.__module__.startswith("tests.delivery.")
+    }
+    monkeypatch.setattr(definitions, "_registry", own)
 
 
 @pytest.fixture(autouse=True)

@@ -17,19 +17,19 @@ from tests.delivery.support.probe_tasks import break_promise, notes, probe, prob
 
 
 @must_happen(retry_delay=100)
-async def remember(order: UUID, tags: frozenset[str] = frozenset()) -> str:
+async def probe_arguments(order: UUID, tags: frozenset[str] = frozenset()) -> str:
     """Show what it got."""
     notes.append(f"{order} {sorted(tags)}")
-    return "remembered"
+    return "seen"
 
 
 async def test_what_is_enqueued_has_the_values_that_the_task_gets() -> None:
     order = uuid4()
-    task = remember.using(key="k", delay=timedelta(hours=1), priority=7)
+    task = probe_arguments.using(key="k", delay=timedelta(hours=1), priority=7)
     await enqueue(task, order, tags=frozenset({"a"}))
-    await enqueue(remember, order)
+    await enqueue(probe_arguments, order)
 
-    first, second = await enqueued(remember)
+    first, second = await enqueued(probe_arguments)
 
     assert first.arguments == {"order": order, "tags": frozenset({"a"})}
     assert (first.key, first.delay, first.priority) == ("k", timedelta(hours=1), 7)
@@ -98,7 +98,7 @@ async def test_failures_can_be_left_in_the_ledger() -> None:
 
 
 async def test_delayed_task_is_due_in_its_time() -> None:
-    await enqueue(remember.using(delay=timedelta(hours=1)), uuid4())
+    await enqueue(probe_arguments.using(delay=timedelta(hours=1)), uuid4())
     await let_pass(timedelta(minutes=59))
     assert await run_due() == 0
     await let_pass(timedelta(minutes=1))
@@ -107,8 +107,8 @@ async def test_delayed_task_is_due_in_its_time() -> None:
 
 async def test_what_is_not_committed_was_not_enqueued() -> None:
     async with session_factory() as session:
-        await Enqueuer(session).enqueue(remember, uuid4())
-    assert await enqueued(remember) == []
+        await Enqueuer(session).enqueue(probe_arguments, uuid4())
+    assert await enqueued(probe_arguments) == []
 
 
 def test_a_client_runs_nothing_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

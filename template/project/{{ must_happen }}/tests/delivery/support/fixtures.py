@@ -108,6 +108,7 @@ def running_service(
 ) -> Iterator[Service]:
     """API, worker and relay, started from the Procfile."""
     service = Service(project, database, postgresql, broker, reaper)
+
     try:
         service.wait_until_ready()
         yield service
