@@ -295,7 +295,7 @@ def _print_next_steps(
             "\nIn each, choose between your lines, above `=======`, and the template's,"
             " below it; delete the marks. Then:\n"
         )
-        commands += ["uv sync", "uv run pytest tests/delivery/bare", "git add ."]
+        commands += ["uv sync", "uv run pytest", "git add ."]
     else:
         console.print("\nLook at what changed, then commit it:\n")
         commands += ["git add .", "git diff --staged"]

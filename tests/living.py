@@ -1,4 +1,4 @@
-"""What people do to a project that they live in: their own files, their own lines, deletions.
+"""Live in a project as people do: with files and lines of one's own, and deletions.
 
 Whatever is here must survive every update, in the places where people put such things.
 """
@@ -16,17 +16,17 @@ EXAMPLE = (
     "app/api/orders.py",
     "app/tasks/orders.py",
     "migrations/versions/orders_0001_create_orders_and_payments.py",
-    "tests/delivery/bare/test_orders.py",
-    "tests/delivery/broker/test_orders.py",
+    "tests/test_orders.py",
+    "tests/test_orders_on_servers.py",
 )
 """The worked example of must-happen tasks, as far as it has files of its own."""
 
 UNWANTED = (
     "app/api/signups.py",
-    "tests/delivery/bare/test_signups.py",
+    "tests/test_signups.py",
     "tests/delivery/bare/test_health.py",
 )
-"""What somebody deletes whose service has no signups; the module of their tasks stays."""
+"""What somebody deletes who has no signups; the module of their tasks stays."""
 
 ADDITIONS = {
     "app/tasks/signups.py": '''
@@ -50,9 +50,16 @@ ShopName = Annotated[str, Depends(shop_name)]
     image: axllent/mailpit:v1.27
     ports: ["127.0.0.1:8025:8025"]
 """,
-    ".github/workflows/ci.yml": """      - name: Tell whether the documentation has dead links
+    ".github/workflows/ci.yml": """      - name: Look for dead links
         run: uvx linkchecker README.md
 """,
+    "tests/conftest.py": '''
+
+@pytest.fixture
+def page() -> str:
+    """The page that most people visit."""
+    return books.page
+''',
     "README.md": """
 ## Who to ask
 
@@ -78,6 +85,14 @@ INSERTIONS = {
         "# Order Service\n",
         "\nThis is the shop in Market Street, open since 1923.\n",
     ),
+    "tests/conftest.py": (
+        "# isort: split\n",
+        """
+import pytest
+
+from app.tasks import visits as books
+""",
+    ),
     "app/settings.py": (
         '    """Larger request bodies are refused with 413."""\n',
         '''
@@ -101,12 +116,13 @@ async def about() -> dict[str, str]:
 
 PACKAGES = (["idna>=3.10"], ["--dev", "iniconfig>=2"])
 MUST_HAPPEN_PACKAGES = (["greenlet>=3"], ["--dev", "pathspec>=1"])
-"""What somebody adds with `uv add`, which rewrites the list; all are there, by way of others."""
+"""What somebody adds with `uv add`; all are installed already, by way of others."""
 
 
 def live_in(project: Path) -> None:
-    """Put somebody's own things into a project of any variant, and delete what they do not want."""
+    """Put somebody's own things into any project, and delete what they do not want."""
     _take(OWN / "always", project)
+
     for path, lines in ADDITIONS.items():
         file = project / path
         file.write_text(file.read_text() + lines)
@@ -115,13 +131,14 @@ def live_in(project: Path) -> None:
         text = file.read_text()
         assert text.count(line) == 1, f"{path} holds {text.count(line)} times: {line}"
         file.write_text(text.replace(line, line + lines))
+
     for path in UNWANTED:
         (project / path).unlink()
     _add_packages(project, PACKAGES)
 
 
 def promise(project: Path) -> None:
-    """Put somebody's own must-happen tasks into a project, in the place of the worked example."""
+    """Put somebody's own must-happen tasks in the place of the worked example."""
     for path in EXAMPLE:
         (project / path).unlink()
     _take(OWN / "must_happen", project)
@@ -129,7 +146,7 @@ def promise(project: Path) -> None:
 
 
 def give_up_promises(project: Path) -> None:
-    """Take the must-happen tasks out again, as somebody does who goes back to nice to have."""
+    """Take the must-happen tasks out again, on the way back to nice to have."""
     for path in own_files("must_happen"):
         (project / path).unlink()
 
@@ -164,6 +181,7 @@ def losses(project: Path) -> list[str]:
         for path, (line, lines) in INSERTIONS.items()
         if line + lines not in (project / path).read_text()
     ]
+
     lost += _lost_packages(project, PACKAGES)
     return lost + [f"{path} is back" for path in UNWANTED if (project / path).exists()]
 

@@ -1,4 +1,4 @@
-"""Generated projects as they run in production: their Procfile's processes, on real servers."""
+"""Run generated projects as in production: the Procfile's processes, real servers."""
 
 import contextlib
 import json
@@ -59,7 +59,7 @@ def install(project: Path) -> None:
 
 
 def check(project: Path, *command: str, **settings: str) -> str:
-    """Run a program of a project's environment, which must succeed, and return its output."""
+    """Run a program of a project, which must succeed, and return its output."""
     environment = {"CI": "true", **settings}
     outcome = run(
         [str(project / ".venv/bin" / command[0]), *command[1:]],
@@ -73,7 +73,7 @@ def check(project: Path, *command: str, **settings: str) -> str:
 
 @contextlib.contextmanager
 def servers(project: Path, *names: str) -> Iterator[dict[str, str]]:
-    """Run the servers that a project's own tests would start, and yield the settings for them."""
+    """Run the servers that a project's own tests use; yield the settings for them."""
     with subprocess.Popen(
         [project / ".venv/bin/python", "-c", _SERVERS, *names],
         cwd=project,
@@ -90,7 +90,7 @@ def servers(project: Path, *names: str) -> Iterator[dict[str, str]]:
         try:
             yield json.loads(line)
         finally:
-            process.communicate(timeout=120)
+            process.communicate(timeout=300)
 
 
 class Process:
@@ -120,7 +120,7 @@ class Process:
         return self._process.poll() is None
 
     def stop(self, within: float) -> bool:
-        """SIGTERM the main process, kill what is left in time, and return whether none was."""
+        """SIGTERM the process, kill what is left in time; return whether none was."""
         if self.runs:
             self._process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -154,7 +154,7 @@ class Deployment:
 
     def wait_until_ready(self) -> None:
         """Wait until the API answers."""
-        eventually(self._answers, within=60, what="the API answers")
+        eventually(self._answers, within=120, what="the API answers")
 
     def request(self, path: str, body: object | None = None) -> Any:
         """Send a request as an operator, and return what the answer holds."""
@@ -166,7 +166,8 @@ class Deployment:
                 "Content-Type": "application/json",
             },
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
     def tasks(self) -> list[dict[str, Any]]:
@@ -180,7 +181,7 @@ class Deployment:
             process.kill()
 
     def logs(self) -> str:
-        """Return the ends of what its processes wrote, but for the requests that went well."""
+        """Return what its processes wrote last, without requests that went well."""
         return "\n".join(
             line
             for kind, process in self.processes.items()

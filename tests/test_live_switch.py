@@ -6,25 +6,27 @@ import itertools
 import shutil
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from generator.services import eventually
-from generator.variants import VARIANTS
+from generator.variants import VARIANTS, Variant
 from tests.living import promise
 from tests.releases import Template, commit, conflicts, switch_to
 from tests.serving import Deployment, check, deployments, install, servers
 
 PARCELS = 300
 BURST = 150
-"""So many come at once, so that some wait; the others come while the engine is switched."""
+"""So many come at once, so that some wait; the others come during the switch."""
 
 LONG = 10
 """Each so manieth parcel takes longer than the old workers are given to end."""
 
 GRACE_SECONDS = 4.0
+KINDS = ("queued", "retrying", "running", "succeeded")
 
 
 class Customers:
@@ -33,7 +35,7 @@ class Customers:
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
         self.accepted: set[int] = set()
-        self.closed = threading.Event()
+        self._closed = threading.Event()
         self._numbers = itertools.count()
         self._threads = [
             threading.Thread(target=self._come, daemon=True) for _ in range(4)
@@ -46,16 +48,20 @@ class Customers:
         """Whether all have been."""
         return len(self.accepted) == PARCELS
 
+    def close(self) -> None:
+        """Let no more of them come."""
+        self._closed.set()
+
     def _come(self) -> None:
         while (number := next(self._numbers)) < PARCELS:
             if number >= BURST:
-                self.closed.wait(0.25)  # they come one after the other
-            while number not in self.accepted and not self.closed.is_set():
+                self._closed.wait(0.25)  # they come one after the other
+            while number not in self.accepted and not self._closed.is_set():
                 try:
                     self.deployment.request("/parcels", _parcel(number))
                     self.accepted.add(number)
                 except (OSError, http.client.HTTPException):
-                    self.closed.wait(0.05)  # somebody else will answer
+                    self._closed.wait(0.05)  # somebody else will answer
 
 
 def _parcel(number: int) -> dict[str, Any]:
@@ -69,7 +75,7 @@ def _parcel(number: int) -> dict[str, Any]:
 
 
 def _kinds(tasks: list[dict[str, Any]]) -> Counter[str]:
-    """Count the tasks by what they wait for; one that was tried before waits for a retry."""
+    """Count the tasks by what they wait for; one that was tried waits for a retry."""
     return Counter(
         "retrying"
         if task["status"] == "queued" and task["attempts"]
@@ -78,29 +84,27 @@ def _kinds(tasks: list[dict[str, Any]]) -> Counter[str]:
     )
 
 
-@pytest.mark.parametrize(
-    ("source", "target"),
-    [
-        ("celery-redis", "dramatiq-rabbitmq"),
-        ("dramatiq-redis", "arq-redis"),
-        ("arq-redis", "celery-rabbitmq"),
-    ],
-)
-def test_every_task_succeeds_once(
-    source: str, target: str, template: Template, tmp_path: Path
-) -> None:
-    old = template.generate(tmp_path / "old", VARIANTS[source])
+def make_releases(
+    source: Variant, target: Variant, template: Template, folder: Path
+) -> tuple[Path, Path]:
+    """Return a project that delivers parcels, and the same with another engine."""
+    old = template.generate(folder / "old", source)
     promise(old)
     commit(old, "Deliver parcels")
-    new = shutil.copytree(old, tmp_path / "new")
-    switch_to(new, VARIANTS[source], VARIANTS[target])
+    new = shutil.copytree(old, folder / "new")
+    switch_to(new, source, target)
     assert conflicts(new) == []
+
     install(old)
     install(new)
-    other_broker = (
-        VARIANTS[source].answers["broker"] != VARIANTS[target].answers["broker"]
-    )
+    return old, new
 
+
+@contextlib.contextmanager
+def serving(
+    old: Path, new: Path, *, other_broker: bool
+) -> Iterator[tuple[Deployment, Deployment]]:
+    """Run the servers and the old release, and migrate for the new one."""
     with contextlib.ExitStack() as stack:
         settings = {
             **stack.enter_context(servers(old, "postgresql", "broker")),
@@ -114,35 +118,60 @@ def test_every_task_succeeds_once(
             settings |= stack.enter_context(servers(new, "broker"))
         after = Deployment(new, settings)
         stack.enter_context(deployments(before, after))
+
         before.start("api", "worker", "relay")
         before.wait_until_ready()
-        customers = Customers(before)
-        stack.callback(customers.closed.set)
-        eventually(
-            lambda: all(
-                _kinds(before.tasks())[kind] > 4
-                for kind in ("queued", "retrying", "running", "succeeded")
-            ),
-            within=60,
-            what="tasks of every kind",
-        )
-
-        # The steps of docs/delivery.md, "Another engine or broker".
         check(new, "alembic", "upgrade", "heads", **settings)
-        assert before.processes["relay"].stop(within=15)
-        before.processes["worker"].stop(within=GRACE_SECONDS)
-        left = _kinds(before.tasks())
-        after.start("worker", "relay", "api")
-        after.wait_until_ready()
-        customers.deployment = after
-        assert before.processes["api"].stop(within=45)
+        yield before, after
 
-        eventually(lambda: customers.served, within=60, what="all parcels are accepted")
+
+def switch_under_load(
+    before: Deployment, after: Deployment, customers: Customers
+) -> Counter[str]:
+    """Take the further steps of docs/delivery.md; return what the old release left."""
+    eventually(
+        lambda: all(_kinds(before.tasks())[kind] > 4 for kind in KINDS),
+        within=120,
+        what="tasks of every kind",
+    )
+    assert before.processes["relay"].stop(within=60)
+    before.processes["worker"].stop(within=GRACE_SECONDS)
+    left = _kinds(before.tasks())
+
+    after.start("worker", "relay", "api")
+    after.wait_until_ready()
+    customers.deployment = after
+    assert before.processes["api"].stop(within=120)
+    return left
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("celery-redis", "dramatiq-rabbitmq"),
+        ("dramatiq-redis", "arq-redis"),
+        ("arq-redis", "celery-rabbitmq"),
+    ],
+)
+def test_every_task_succeeds_once(
+    source: str, target: str, template: Template, tmp_path: Path
+) -> None:
+    variants = VARIANTS[source], VARIANTS[target]
+    releases = make_releases(*variants, template, tmp_path)
+    brokers = {variant.answers["broker"] for variant in variants}
+
+    with (
+        serving(*releases, other_broker=len(brokers) > 1) as (before, after),
+        contextlib.closing(Customers(before)) as customers,
+    ):
+        left = switch_under_load(before, after, customers)
+        eventually(lambda: customers.served, within=300, what="all are accepted")
         eventually(
             lambda: _kinds(after.tasks()) == {"succeeded": PARCELS},
-            within=120,
+            within=300,
             what="all parcels are delivered",
         )
+
         assert after.request("/parcels/totals") == dict.fromkeys(
             ("accepted", "delivered", "deliveries"), PARCELS
         )
@@ -150,8 +179,5 @@ def test_every_task_succeeds_once(
             task["arguments"]["number"]: task["attempts"] for task in after.tasks()
         }
         assert all(attempts[number] > number % 3 for number in range(PARCELS))
-        assert (
-            min(left[kind] for kind in ("queued", "retrying", "running", "succeeded"))
-            > 0
-        ), left
+        assert min(left[kind] for kind in KINDS) > 0, left
         assert all(process.runs for process in after.processes.values())

@@ -1,4 +1,4 @@
-"""A project that people live in goes round all variants, and everything of theirs with it.
+"""A project that people live in goes round all variants, with everything of theirs.
 
 At every stop it passes its own linters, types and tests: those that people wrote and
 some others, or with `--full` all of them. `musthappen check` runs the template's own
@@ -38,36 +38,46 @@ ROUND = [
 ]
 PAIRS = list(itertools.permutations(VARIANTS.values(), 2))
 
-SOME_TESTS = {
-    "tests/delivery/bare": "tests/delivery/bare/test_answers.py tests/delivery/bare/test_visits.py tests/delivery/bare/test_parcels.py",
-    "tests/delivery/broker": (
-        "tests/delivery/broker/test_parcels.py tests/delivery/broker/test_travel.py tests/delivery/broker/test_deployment.py"
+ALL = ((), ("-m", "servers"))
+SOME = (
+    (
+        "tests/delivery/bare/test_answers.py",
+        "tests/test_visits.py",
+        "tests/test_parcels.py",
     ),
-}
+    (
+        *("-m", "servers", "tests/servers"),
+        "tests/delivery/broker/test_travel.py",
+        "tests/delivery/broker/test_deployment.py",
+    ),
+)
+"""Arguments of pytest: what needs no server, and what does."""
 
 
-def pass_all(project: Path, *tests: str) -> None:
-    """Install the project as it is now, and let its own linters, types and tests judge it."""
+def pass_all(project: Path, *runs: tuple[str, ...]) -> None:
+    """Let the project's own linters, types and tests judge it as it is now."""
     install(project)
     check(project, "ruff", "check")
     check(project, "ruff", "format", "--check")
     types_cache.lend(ROOT, project)
     check(project, "mypy")
     types_cache.keep(ROOT, project)
-    for each in tests:
-        check(
-            project,
-            "pytest",
-            *(path for path in each.split() if (project / path).exists()),
+
+    for arguments in runs:
+        here = (
+            each
+            for each in arguments
+            if not each.startswith("tests/") or (project / each).exists()
         )
+        check(project, "pytest", *here)
+
     commit(project, "Lock")
 
 
 def test_a_project_goes_round_all_variants_and_back(
     template: Template, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    full = pytestconfig.getoption("full")
-    bare, broker = (tier if full else some for tier, some in SOME_TESTS.items())
+    bare, servers = ALL if pytestconfig.getoption("full") else SOME
 
     def arrive(source: Variant, target: Variant) -> None:
         switch_to(project, source, target)
@@ -85,11 +95,11 @@ def test_a_project_goes_round_all_variants_and_back(
     promise(project)
     commit(project, "Deliver parcels")
     beginning = tree(project)
-    pass_all(project, bare, broker)
+    pass_all(project, bare, servers)
     for source, target in itertools.pairwise([START, *ROUND]):
         arrive(source, target)
         assert lost_promises(project) == []
-        pass_all(project, bare, broker)
+        pass_all(project, bare, servers)
     arrive(ROUND[-1], START)
     assert lost_promises(project) == []
     assert (
@@ -118,11 +128,8 @@ def test_the_worked_example_can_be_deleted(
     deleted = git(project, "ls-files", "--deleted").split()
     commit(project, "Delete the example")
 
-    pass_all(
-        project,
-        "tests/delivery/bare",
-        *(["tests/delivery/broker/test_travel.py"] if source.has_broker else []),
-    )
+    servers = ("-m", "servers", "tests/delivery/broker/test_travel.py")
+    pass_all(project, (), *([servers] if source.has_broker else []))
     switch_to(project, source, target)
     assert conflicts(project) == []
     assert [path for path in deleted if (project / path).exists()] == []
@@ -132,7 +139,7 @@ def test_the_worked_example_can_be_deleted(
 def lived_in(
     started: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """Return the folder of a lived-in project of each variant, to copy but not to change."""
+    """Return the folder of a lived-in project of each variant, to be copied."""
     folder = tmp_path_factory.mktemp("lived-in")
     for name, project in started.items():
         shutil.copytree(project, folder / name)

@@ -25,7 +25,7 @@ ENGINE = "app/delivery/engine.py"
 # others.
 CHANGED = "app/tasks/signups.py"
 ADDED = "docs/added.md"
-DROPPED = ["tests/delivery/bare/test_health.py", "tests/delivery/bare/test_signups.py"]
+DROPPED = ["tests/delivery/bare/test_health.py", "tests/test_signups.py"]
 OLD, NEW = "welcome, %s", "welcome to us, %s"
 
 Start = Callable[..., Path]
@@ -295,7 +295,7 @@ def test_in_a_terminal_it_asks_and_offers_the_tests(
         assert terminal.wait_for_end() == 0
 
     assert answers(project)["_commit"] == "v1.1.0"
-    assert "tests/delivery/bare" in (project / ".venv/bin/python.asked").read_text()
+    assert "pytest" in (project / ".venv/bin/python.asked").read_text()
 
 
 def test_stopped_in_a_terminal_it_has_written_nothing(

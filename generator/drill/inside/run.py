@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tests.delivery.bare.processes import free_port
+from tests.delivery.support.processes import free_port
 from tests.delivery.support.proxy import Proxy
 from tests.delivery.support.reaper import Reaper
 from tests.delivery.support.servers import OwnServer

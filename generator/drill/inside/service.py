@@ -4,12 +4,13 @@ import http.client
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.delivery.bare.waiting import eventually
-from tests.delivery.support import processes
-from tests.delivery.support.processes import Supervised, read_procfile
+from tests.delivery.support import supervised
+from tests.delivery.support.processes import read_procfile
 from tests.delivery.support.reaper import Reaper
+from tests.delivery.support.supervised import Supervised
+from tests.delivery.support.waiting import eventually
 
-processes.RESTART_SECONDS = 1.0
+supervised.RESTART_SECONDS = 1.0
 
 START_SECONDS = 180.0
 CLOCK = Path(__file__).with_name("clock")

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.settings import settings
-from tests.delivery.bare import lingering  # noqa: F401 -- for its route, which reads a body
+from tests.delivery.support import lingering  # noqa: F401 -- a route with a body
 
 
 @pytest.mark.parametrize("probe", ["/livez", "/readyz"])

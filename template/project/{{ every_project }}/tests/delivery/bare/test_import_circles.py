@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.delivery.bare.processes import ROOT
+from tests.delivery.support.processes import ROOT
 
 
 def imported_names(path: Path, package: str) -> Iterator[str]:

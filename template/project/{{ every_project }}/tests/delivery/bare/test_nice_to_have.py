@@ -15,7 +15,7 @@ from app.delivery import NiceToHaveTask, nice_to_have, threads
 from app.delivery.nice_to_have import prepare, run_calls
 from app.delivery.threads import OVERDUE, THREADS
 from app.dependencies import Tasks
-from tests.delivery.bare.waiting import WITHIN_SECONDS, eventually_async
+from tests.delivery.support.waiting import WITHIN_SECONDS, eventually_async
 
 
 def run_after_a_response(*enqueued: NiceToHaveTask[[]]) -> None:
@@ -90,11 +90,11 @@ def test_failing_task_is_logged_and_counted_and_the_next_runs(
 ) -> None:
     ran: list[str] = []
 
-    @nice_to_have(time_limit=5)
+    @nice_to_have
     async def fails_on_the_loop() -> None:
         raise error("on purpose")
 
-    @nice_to_have(time_limit=5)
+    @nice_to_have
     def fails_in_a_thread() -> None:
         raise error("on purpose")
 
@@ -189,7 +189,13 @@ def test_time_limit_covers_all_attempts_and_the_next_task_runs(
     assert caplog.text.count("TimeoutError") >= 2
 
 
-@pytest.mark.anyio
+async def has_a_turn(task: NiceToHaveTask[[]]) -> bool:
+    """Run a task; return whether it had the time to end."""
+    before = count(task.name, "succeeded")
+    await run_calls([prepare(task)])
+    return count(task.name, "succeeded") == before + 1
+
+
 async def test_def_tasks_past_their_time_limit_hold_up_the_next_only_when_they_are_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -206,26 +212,24 @@ async def test_def_tasks_past_their_time_limit_hold_up_the_next_only_when_they_a
     def takes_its_time() -> None:
         release.wait(WITHIN_SECONDS)
 
-    @nice_to_have(time_limit=0.5)
+    @nice_to_have
     def has_its_turn() -> None: ...
 
-    def turns() -> tuple[float, float]:
-        return count("has_its_turn", "succeeded"), count("has_its_turn", "failed")
+    @nice_to_have(time_limit=0.05)
+    def waits_for_its_turn() -> None: ...
 
     async def all_have_ended() -> bool:
         return len(ended) == 3
 
-    async def has_a_turn_again() -> bool:
-        before = turns()
-        await run_calls([prepare(has_its_turn)])
-        return turns() == (before[0] + 1, before[1])
+    for _ in range(2):
+        assert not await has_a_turn(hangs_for_long)
+        assert await has_a_turn(has_its_turn)
+    assert not await has_a_turn(hangs_for_long)
+    assert not await has_a_turn(waits_for_its_turn)
 
-    for _ in range(3):
-        await run_calls([prepare(hangs_for_long), prepare(has_its_turn)])
-    assert turns() == (2, 1)
     release.set()
     await eventually_async(all_have_ended)
-    await eventually_async(has_a_turn_again)
+    await eventually_async(lambda: has_a_turn(waits_for_its_turn))
 
     # Nobody has a place too many now.
     release.clear()
@@ -233,7 +237,7 @@ async def test_def_tasks_past_their_time_limit_hold_up_the_next_only_when_they_a
         for _ in range(THREADS):
             requests.create_task(run_calls([prepare(takes_its_time)]))
         await asyncio.sleep(0)  # They start.
-        assert not await has_a_turn_again()
+        assert not await has_a_turn(waits_for_its_turn)
         release.set()
 
 
@@ -244,7 +248,7 @@ def test_thread_that_outlives_its_event_loop_takes_no_place_in_the_next() -> Non
     def outlives_the_loop() -> None:
         release.wait(WITHIN_SECONDS)
 
-    @nice_to_have(time_limit=5)
+    @nice_to_have
     def has_a_place() -> None: ...
 
     for _ in range(THREADS):
@@ -254,7 +258,6 @@ def test_thread_that_outlives_its_event_loop_takes_no_place_in_the_next() -> Non
     assert count("has_a_place", "succeeded") == 1
 
 
-@pytest.mark.anyio
 async def test_def_tasks_have_few_threads_and_none_of_the_routes() -> None:
     release = threading.Event()
     lock = threading.Lock()

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from app.settings import read_settings
-from tests.delivery.bare.processes import run
+from tests.delivery.support.processes import run
+from tests.delivery.support.reaper import Reaper
 
 
 @pytest.mark.parametrize(
@@ -21,10 +22,10 @@ def test_wrong_setting_is_named(
         read_settings()
 
 
-def test_server_stops_with_one_line(tmp_path: Path) -> None:
-    done = run(
-        "uvicorn", "app.main:app", folder=tmp_path, PORT="http", MAX_BODY_BYTES="big"
-    )
+def test_server_stops_with_one_line(tmp_path: Path, reaper: Reaper) -> None:
+    settings = {"PORT": "http", "MAX_BODY_BYTES": "big"}
+    done = run("uvicorn", "app.main:app", folder=tmp_path, reaper=reaper, **settings)
+
     assert done.returncode != 0
     [line] = done.stderr.splitlines()
     assert line.startswith("wrong setting: ")

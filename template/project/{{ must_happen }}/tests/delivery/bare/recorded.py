@@ -1,13 +1,14 @@
-"""Record tasks outside a request, look at them, and let their time pass without waiting for it."""
+"""Record tasks outside a request, look at them, and change them."""
 
 from typing import Any, ParamSpec
 from uuid import UUID
 
-from sqlalchemy import select, text, update
+from sqlalchemy import select, update
 
 from app.database import session_factory
 from app.delivery import Enqueuer, MustHappenTask, ledger
 from app.delivery.table import columns, from_now, task_table
+from tests.delivery.support.probe_tasks import Effect
 
 P = ParamSpec("P")
 
@@ -19,7 +20,7 @@ async def enqueue(task: MustHappenTask[P], *args: P.args, **kwargs: P.kwargs) ->
 
 
 async def record(task: MustHappenTask[Any], arguments: str = "{}") -> UUID:
-    """Record a task as another release may have done, with whatever arguments it took."""
+    """Record a task as another release may have done, whatever arguments it took."""
     async with session_factory.begin() as session:
         return (await ledger.record(session, task, arguments)).id
 
@@ -47,7 +48,6 @@ async def effects(task_id: UUID) -> list[int]:
     """Return the attempts whose effects were committed."""
     async with session_factory() as session:
         found = await session.scalars(
-            text("SELECT attempt FROM probe_effects WHERE task_id = :id"),
-            {"id": str(task_id)},
+            select(Effect.attempt).where(Effect.task_id == task_id)
         )
         return list(found)

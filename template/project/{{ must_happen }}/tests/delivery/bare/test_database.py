@@ -1,20 +1,19 @@
-"""The database takes one transaction at a time on SQLite, and nothing while it is away."""
+"""SQLite takes one transaction at a time, and the service does without a database."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from app.database import database_engine, session_factory
-from tests.delivery.bare.conftest import DATABASE
-from tests.delivery.bare.waiting import eventually
+from tests.delivery.isolation import DATABASE
+from tests.delivery.support.waiting import eventually
 
 
-@pytest.mark.anyio
-@pytest.mark.usefixtures("connections")
 async def test_transactions_wait_their_turn() -> None:
     ended = []
 
@@ -49,7 +48,8 @@ def give_back() -> None:
 def test_database_that_is_away_and_comes_back(
     client: TestClient, take_away: Callable[[], None], query: Callable[..., list[Any]]
 ) -> None:
-    task_id = client.post("/probes").json()["id"]
+    task_id = client.post("/probes", json={}).json()["id"]
+
     take_away()
     try:
         for method, path in (
@@ -58,14 +58,15 @@ def test_database_that_is_away_and_comes_back(
             ("GET", f"/tasks/{task_id}"),
             ("GET", "/metrics"),
         ):
-            answer = client.request(method, path)
+            answer = client.request(method, path, json={} if method == "POST" else None)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
             assert answer.json() == {"detail": "database unavailable"}
         assert client.get("/livez").status_code == 200
     finally:
         give_back()
+
     assert client.get("/readyz").status_code == 200
-    assert query("SELECT task_id FROM probe_requests") == [(task_id,)]
+    assert query("SELECT task_id FROM probe_requests") == [(UUID(task_id).hex,)]
     assert query("SELECT count(*) FROM tasks") == [(1,)]
-    later = client.post("/probes").json()["id"]
+    later = client.post("/probes", json={}).json()["id"]
     eventually(lambda: client.get(f"/tasks/{later}").json()["status"] == "succeeded")

@@ -21,7 +21,8 @@ from starlette.background import BackgroundTasks as StarletteBackgroundTasks
 
 from app.delivery import TaskContext, must_happen
 from app.delivery.definitions import must_happen_tasks, queues
-from tests.delivery.bare.processes import ROOT, run
+from tests.delivery.support.processes import ROOT, run
+from tests.delivery.support.reaper import Reaper
 
 
 async def takes_a_session(session: AsyncSession) -> None: ...
@@ -170,6 +171,7 @@ def test_arguments_survive_being_recorded() -> None:
     }
     defaults = {"note": None, "tags": frozenset({"new"})}
     assert task.load_arguments(task.dump_arguments(**given)) == given | defaults
+
     by_position = [
         given.pop(name) for name in ("order", "at", "amount", "address", "lines")
     ]
@@ -267,7 +269,7 @@ def test_route_that_adds_a_task_to_background_tasks_fails_at_once() -> None:
         TestClient(api).post("/")
 
 
-def test_new_modules_of_tasks_are_found(tmp_path: Path) -> None:
+def test_new_modules_of_tasks_are_found(tmp_path: Path, reaper: Reaper) -> None:
     shutil.copytree(ROOT / "app", tmp_path / "app")
     package = tmp_path / "app" / "tasks" / "found"
     package.mkdir()
@@ -277,9 +279,13 @@ def test_new_modules_of_tasks_are_found(tmp_path: Path) -> None:
     (package / "__init__.py").write_text("")
     (package / "deep.py").write_text(declaration.format("found_in_a_package"))
     (package.parent / "new.py").write_text(declaration.format("found_in_a_module"))
-    show = "from app.delivery.definitions import must_happen_tasks; print(*must_happen_tasks())"
-    code = f"import sys; sys.path.insert(0, '.'); {show}"
-    done = run(sys.executable, "-c", code, folder=tmp_path)
+    code = (
+        "import sys; sys.path.insert(0, '.'); "
+        "from app.delivery.definitions import must_happen_tasks; "
+        "print(*must_happen_tasks())"
+    )
+
+    done = run(sys.executable, "-c", code, folder=tmp_path, reaper=reaper)
     assert {"found_in_a_module", "found_in_a_package"} <= set(done.stdout.split()), (
         done.stderr
     )

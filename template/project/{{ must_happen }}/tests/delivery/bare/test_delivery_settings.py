@@ -1,4 +1,4 @@
-"""A wrong setting of where data and tasks go stops the start, too, with one line that names it."""
+"""A wrong setting of where data and tasks go stops the start, too, with one line."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.settings import read_settings
-from tests.delivery.bare.processes import run
+from tests.delivery.support.processes import run
+from tests.delivery.support.reaper import Reaper
 
 
 @pytest.mark.parametrize(
@@ -62,9 +63,11 @@ def test_empty_settings_are_as_if_unset(
     ids=["no broker", "wrong database"],
 )
 def test_relay_stops_with_one_line(
-    settings: dict[str, str], expected: str, tmp_path: Path
+    settings: dict[str, str], expected: str, tmp_path: Path, reaper: Reaper
 ) -> None:
-    done = run(sys.executable, "-m", "app.delivery.relay", folder=tmp_path, **settings)
+    relay = (sys.executable, "-m", "app.delivery.relay")
+    done = run(*relay, folder=tmp_path, reaper=reaper, **settings)
+
     assert done.returncode != 0
     [line] = done.stderr.splitlines()
     assert line.startswith(expected)

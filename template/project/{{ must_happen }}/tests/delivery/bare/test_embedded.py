@@ -1,4 +1,4 @@
-"""The API process runs its tasks itself when no broker is configured, and still loses none."""
+"""The API process runs its tasks itself without a broker, and still loses none."""
 
 import asyncio
 import contextlib
@@ -11,68 +11,72 @@ from uuid import UUID
 import pytest
 
 from app.delivery import TaskContext, embedded, ledger, must_happen, notifications
-from tests.delivery.bare.probes import TABLES, probe
-from tests.delivery.bare.processes import Service
 from tests.delivery.bare.recorded import enqueue, get
-from tests.delivery.bare.waiting import WITHIN_SECONDS, eventually, eventually_async
+from tests.delivery.support.api import Api
+from tests.delivery.support.probe_tasks import create_statements, probe
+from tests.delivery.support.project import Project
+from tests.delivery.support.reaper import Reaper
+from tests.delivery.support.waiting import (
+    WITHIN_SECONDS,
+    eventually,
+    eventually_async,
+)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the process runs and has its database."""
-    folder = tmp_path_factory.mktemp("embedded")
-    with sqlite3.connect(folder / "app.db") as connection:
-        connection.executescript(TABLES)
-    return folder
+@pytest.fixture
+def api(tmp_path: Path, reaper: Reaper) -> Iterator[Api]:
+    """The API with probes as a process of its own."""
+    folder = Project(tmp_path / "project").folder
+    rows(folder, *create_statements("sqlite://"))
+    api = Api("app.probe_api:app", folder, reaper, LEASE_SECONDS="1")
+    api.start()
+    yield api
+    api.close()
 
 
-@pytest.fixture(scope="module")
-def service(folder: Path) -> Iterator[Service]:
-    """The probes' service as a process of its own."""
-    service = Service(folder, "tests.delivery.bare.probes:service", LEASE_SECONDS="1")
-    service.start()
-    yield service
-    service.close()
-
-
-def rows(folder: Path, statement: str) -> list[Any]:
-    """Query the database of the process."""
-    with sqlite3.connect(folder / "app.db") as connection:
-        return connection.execute(statement).fetchall()
+def rows(folder: Path, *statements: str) -> list[Any]:
+    """Run statements on the database of the process; return the rows of the last."""
+    with contextlib.closing(sqlite3.connect(folder / "app.db")) as database:
+        for statement in statements:
+            found = database.execute(statement).fetchall()
+    return found
 
 
 def test_nothing_is_lost_by_a_kill_straight_after_the_responses(
-    service: Service, folder: Path
+    api: Api, tmp_path: Path
 ) -> None:
+    folder, release = tmp_path / "project", tmp_path / "may go on"
     recorded = set()
-    # More than run at a time; some have just begun when the process dies, some have
-    # not.
+    # More than run at a time, and none ends before the process dies.
     for _ in range(2 * embedded.CONCURRENCY):
-        answer = service.http.post("/probes", params={"seconds": 0.2})
+        answer = api.http.post("/probes", json={"arguments": {"until": str(release)}})
         assert answer.status_code == 202
-        recorded.add(answer.json()["id"])
-    service.kill()
+        recorded.add(UUID(answer.json()["id"]).hex)
+    api.stop()
     before = rows(folder, "SELECT status FROM tasks")
     assert len(before) == len(recorded)
-    assert before.count(("succeeded",)) < len(recorded)
+    assert {status for (status,) in before} <= {"queued", "running"}
 
-    service.start()
+    release.touch()
+    api.start()
     unfinished = "SELECT name, status, error FROM tasks WHERE finished_at IS NULL"
     eventually(lambda: not rows(folder, unfinished))
     assert set(rows(folder, "SELECT status FROM tasks")) == {("succeeded",)}
-    effects = [
-        task_id for (task_id,) in rows(folder, "SELECT task_id FROM probe_effects")
-    ]
-    assert sorted(effects) == sorted(recorded)
+    effects = rows(folder, "SELECT task_id FROM probe_effects")
+    assert sorted(task_id for (task_id,) in effects) == sorted(recorded)
 
 
-def test_shutdown_lets_running_tasks_end(service: Service, folder: Path) -> None:
-    """It is the last test of this process."""
-    service.http.post("/probes", params={"seconds": 0.7})
+def test_shutdown_lets_running_tasks_end(api: Api, tmp_path: Path) -> None:
+    folder, release = tmp_path / "project", tmp_path / "may go on"
+    api.http.post("/probes", json={"arguments": {"until": str(release)}})
     eventually(lambda: rows(folder, "SELECT 1 FROM tasks WHERE status = 'running'"))
-    service.terminate()
-    newest = "SELECT status, attempts FROM tasks ORDER BY id DESC LIMIT 1"
-    assert rows(folder, newest) == [("succeeded", 1)]
+
+    api.ask_to_end()
+    release.touch()
+    api.wait_until_ended()
+
+    ended = rows(folder, "SELECT status, attempts FROM tasks")
+    assert ended == [("succeeded", 1)]
 
 
 @contextlib.asynccontextmanager
@@ -88,8 +92,6 @@ async def running_worker() -> AsyncIterator[asyncio.Event]:
         assert running.done()
 
 
-@pytest.mark.anyio
-@pytest.mark.usefixtures("connections")
 async def test_shutdown_gives_back_what_does_not_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -109,8 +111,6 @@ async def test_shutdown_gives_back_what_does_not_end(
     assert "shut down" in row.error
 
 
-@pytest.mark.anyio
-@pytest.mark.usefixtures("connections")
 async def test_shutdown_runs_what_is_being_claimed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -130,12 +130,10 @@ async def test_shutdown_runs_what_is_being_claimed(
     assert (await get(task_id)).status == "succeeded"
 
 
-@pytest.mark.anyio
-@pytest.mark.usefixtures("connections")
 async def test_shutdown_is_not_missed_for_a_nudge(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before Python 3.12 `asyncio.wait_for` forgets a cancellation (python/cpython#86296)."""
+    """`asyncio.wait_for` forgets one before Python 3.12 (python/cpython#86296)."""
     monkeypatch.setattr(notifications, "INTERVAL_SECONDS", 3600)
     for _ in range(5):
         async with running_worker() as wake:
@@ -151,8 +149,6 @@ async def test_shutdown_is_not_missed_for_a_nudge(
             wake.set()
 
 
-@pytest.mark.anyio
-@pytest.mark.usefixtures("connections")
 async def test_no_more_than_so_many_run_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

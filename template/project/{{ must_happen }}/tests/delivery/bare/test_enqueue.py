@@ -12,16 +12,26 @@ from pydantic import ValidationError
 
 from app.database import session_factory
 from app.delivery import Enqueuer, notifications
-from tests.delivery.bare.probes import notes, probe, probe_note, service
+from app.main import app
 from tests.delivery.bare.recorded import enqueue
-from tests.delivery.bare.waiting import eventually
+from tests.delivery.support.probe_tasks import notes, probe, probe_note
+from tests.delivery.support.waiting import eventually
 
 Query = Callable[..., list[Any]]
 
 
-@pytest.fixture(autouse=True)
-def _no_notes() -> None:
-    notes.clear()
+def post_probe(client: TestClient, **options: str) -> Any:
+    """Enqueue a probe in a request, and return the answer."""
+    answer = client.post("/probes", json={"options": options})
+    assert answer.status_code == 202
+    return answer.json()
+
+
+def post_parent(client: TestClient, failures: int) -> str:
+    """Enqueue a task of three children in a request, and return its id."""
+    arguments = {"children": 3, "failures": failures}
+    parent = {"name": "probe_parent", "arguments": arguments}
+    return str(client.post("/probes", json=parent).json()["id"])
 
 
 def finish(client: TestClient, task_id: str) -> Any:
@@ -34,17 +44,17 @@ def finish(client: TestClient, task_id: str) -> Any:
 
 
 def test_task_of_a_request_runs_once(client: TestClient, query: Query) -> None:
-    answer = client.post("/probes")
-    assert answer.status_code == 202
-    task_id = answer.json()["id"]
-    assert query("SELECT task_id FROM probe_requests") == [(task_id,)]
+    task_id = post_probe(client)["id"]
+    recorded = UUID(task_id).hex
+    assert query("SELECT task_id FROM probe_requests") == [(recorded,)]
+
     shown = finish(client, task_id)
     assert (shown["status"], shown["attempts"], shown["result"]) == (
         "succeeded",
         1,
         "attempt 1",
     )
-    assert query("SELECT * FROM probe_effects") == [(task_id, 1)]
+    assert query("SELECT task_id, attempt FROM probe_effects") == [(recorded, 1)]
     assert notes == ["after the response"]
 
 
@@ -55,14 +65,12 @@ def test_task_of_a_dependency_runs_too(client: TestClient) -> None:
 
 def test_task_starts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifications, "INTERVAL_SECONDS", 3600)
-    with TestClient(service) as client:
+    with TestClient(app) as client:
         # The first may be found by the first look at the ledger, the second by the
         # nudge only.
         for _ in range(2):
-            assert (
-                finish(client, client.post("/probes").json()["id"])["status"]
-                == "succeeded"
-            )
+            shown = finish(client, post_probe(client)["id"])
+            assert shown["status"] == "succeeded"
 
 
 def test_what_is_rolled_back_never_existed(client: TestClient, query: Query) -> None:
@@ -72,21 +80,19 @@ def test_what_is_rolled_back_never_existed(client: TestClient, query: Query) -> 
 
 
 def test_commit_that_fails_is_seen_by_the_client(query: Query) -> None:
-    with TestClient(service, raise_server_exceptions=False) as client:
+    with TestClient(app, raise_server_exceptions=False) as client:
         assert client.post("/probes/uncommittable").status_code == 500
         assert (
             query("SELECT * FROM tasks") == query("SELECT * FROM probe_requests") == []
         )
         assert notes == []
         # The connection is in order again.
-        assert client.post("/probes").status_code == 202
+        assert client.post("/probes", json={}).status_code == 202
 
 
 def test_children_exist_if_their_parent_succeeds(client: TestClient) -> None:
-    parent = finish(
-        client, client.post("/probes/family", params={"fails": False}).json()["id"]
-    )
-    assert parent["status"] == "succeeded"
+    parent = finish(client, post_parent(client, failures=1))
+    assert (parent["status"], parent["attempts"]) == ("succeeded", 2)
     assert len(parent["result"]) == 3
     for child in parent["result"]:
         assert finish(client, child)["status"] == "succeeded"
@@ -95,19 +101,15 @@ def test_children_exist_if_their_parent_succeeds(client: TestClient) -> None:
 def test_children_do_not_exist_if_their_parent_fails(
     client: TestClient, query: Query
 ) -> None:
-    parent = finish(
-        client, client.post("/probes/family", params={"fails": True}).json()["id"]
-    )
+    parent = finish(client, post_parent(client, failures=2))
     assert parent["status"] == "failed"
     assert query("SELECT count(*) FROM tasks") == [(1,)]
 
 
 def test_children_start_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifications, "INTERVAL_SECONDS", 3600)
-    with TestClient(service) as client:
-        parent = finish(
-            client, client.post("/probes/family", params={"fails": False}).json()["id"]
-        )
+    with TestClient(app) as client:
+        parent = finish(client, post_parent(client, failures=0))
         for child in parent["result"]:
             assert finish(client, child)["status"] == "succeeded"
 
@@ -120,19 +122,17 @@ def test_task_of_a_script_runs(client: TestClient) -> None:
 
 def test_key_is_used_once(client: TestClient, query: Query) -> None:
     def post(_: int) -> Any:
-        return client.post("/probes", params={"key": "the same"}).json()
+        return post_probe(client, key="the same")
 
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(post, range(16)))
     assert len({answer["id"] for answer in answers}) == 1
     assert sorted(answer["created"] for answer in answers) == [False] * 15 + [True]
     finish(client, answers[0]["id"])
-    assert (
-        client.post("/probes", params={"key": "the same"}).json()["id"]
-        == answers[0]["id"]
-    )
+
+    assert post_probe(client, key="the same")["id"] == answers[0]["id"]
     assert query("SELECT count(*) FROM tasks") == [(1,)]
-    assert client.post("/probes", params={"key": "another"}).json()["created"]
+    assert post_probe(client, key="another")["created"]
 
 
 def test_delayed_task_waits(client: TestClient) -> None:
@@ -155,8 +155,6 @@ def test_moment_is_kept_whatever_its_time_zone(client: TestClient) -> None:
     assert datetime.fromisoformat(shown["wake_at"]) == moment
 
 
-@pytest.mark.anyio
-@pytest.mark.usefixtures("connections")
 async def test_what_cannot_be_a_task_is_refused(query: Query) -> None:
     async def no_task() -> None: ...
 
@@ -165,7 +163,7 @@ async def test_what_cannot_be_a_task_is_refused(query: Query) -> None:
         with pytest.raises(TypeError, match="no_task is not a task: declare it with @"):
             await tasks.enqueue(no_task)  # type: ignore[call-overload]
         with pytest.raises(TypeError, match="too many positional arguments"):
-            await tasks.enqueue(probe, 1, 2)  # type: ignore[call-overload]
+            await tasks.enqueue(probe, 1, None, 2)  # type: ignore[call-overload]
         with pytest.raises(ValidationError, match="seconds"):
             await tasks.enqueue(probe, "long")  # type: ignore[call-overload]
         with pytest.raises(RuntimeError, match="probe_note is nice to have"):
@@ -173,13 +171,20 @@ async def test_what_cannot_be_a_task_is_refused(query: Query) -> None:
     assert query("SELECT * FROM tasks") == []
 
 
-@pytest.mark.anyio
-@pytest.mark.usefixtures("connections")
 async def test_options_are_recorded(query: Query) -> None:
     task_id: UUID = await enqueue(
         probe.using(queue="probes", priority=7, key="k"), seconds=1.5
     )
+
     [row] = query(
         "SELECT id, name, arguments, queue, priority, key, max_attempts FROM tasks"
     )
-    assert row == (task_id.hex, "probe", '{"seconds":1.5}', "probes", 7, "k", 5)
+    assert row == (
+        task_id.hex,
+        "probe",
+        '{"seconds":1.5,"until":null}',
+        "probes",
+        7,
+        "k",
+        20,
+    )

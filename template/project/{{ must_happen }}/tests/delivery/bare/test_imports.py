@@ -5,10 +5,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from tests.delivery.bare.processes import ROOT, run
+from tests.delivery.support.processes import ROOT, run
+from tests.delivery.support.reaper import Reaper
 
 
-def loaded_by(imported: str, folder: Path) -> set[str]:
+def loaded_by(imported: str, folder: Path, reaper: Reaper) -> set[str]:
     """Import these without routes and tasks, and return every module that is loaded.
 
     The service's own routes and tasks may import what they like.
@@ -19,7 +20,7 @@ def loaded_by(imported: str, folder: Path) -> set[str]:
     (folder / "app/tasks").mkdir()
     shutil.copytree(ROOT / "app/api", folder / "app/api", ignore=_all_but_init)
     code = f"import sys, {imported}; print(*sys.modules)"
-    done = run(sys.executable, "-c", code, folder=folder)
+    done = run(sys.executable, "-c", code, folder=folder, reaper=reaper)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
@@ -38,18 +39,22 @@ def packages_imported(path: Path) -> set[str]:
     return {module.partition(".")[0] for module in modules}
 
 
-def test_workers_and_relays_start_without_fastapi(tmp_path: Path) -> None:
-    loaded = loaded_by("app.delivery.engine, app.delivery.relay", tmp_path)
+def test_workers_and_relays_start_without_fastapi(
+    tmp_path: Path, reaper: Reaper
+) -> None:
+    loaded = loaded_by("app.delivery.engine, app.delivery.relay", tmp_path, reaper)
     assert {"app.delivery.engine", "app.delivery.relay"} <= loaded
     assert not {"app.dependencies", "fastapi", "starlette"} & loaded
 
 
-def test_api_starts_without_what_publishes_and_its_client(tmp_path: Path) -> None:
+def test_api_starts_without_what_publishes_and_its_client(
+    tmp_path: Path, reaper: Reaper
+) -> None:
     engine = ROOT / "app/delivery/engine.py"
     others = {path for path in (ROOT / "app").rglob("*.py") if path != engine}
     clients = packages_imported(engine) - sys.stdlib_module_names
     clients -= set().union(*map(packages_imported, others))
     assert clients
-    loaded = loaded_by("app.main", tmp_path)
+    loaded = loaded_by("app.main", tmp_path, reaper)
     assert "fastapi" in loaded
     assert not {"app.delivery.engine", "app.delivery.relay", *clients} & loaded

@@ -1,4 +1,4 @@
-"""The relay publishes what is due and what was lost, and nothing twice that merely waits.
+"""The relay publishes what is due or lost, and nothing twice that merely waits.
 
 A list stands in for the broker behind the engine; the real one is met in the broker
 tier.
@@ -20,11 +20,9 @@ from app.delivery.execution import execute
 from app.delivery.ledger import Message
 from app.delivery.table import columns, from_now, task_table
 from app.settings import settings
-from tests.delivery.bare.probes import probe, probe_parent
 from tests.delivery.bare.recorded import alter, effects, enqueue, get, let_wake
-from tests.delivery.bare.waiting import WITHIN_SECONDS, eventually_async
-
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("connections")]
+from tests.delivery.support.probe_tasks import probe, probe_parent
+from tests.delivery.support.waiting import WITHIN_SECONDS, eventually_async
 
 
 class Broker:
@@ -135,12 +133,14 @@ async def test_every_task_runs_once_whichever_the_broker_forgot(broker: Broker) 
     recorded = await enqueue_many(20)
     await publish_all()
     del broker.waiting[12:]
+
     while await ledger.count_published():
         await let_a_lease_pass()
         await relay.find_lost()
         await publish_all()
         message = broker.waiting.pop(0)
         await execute(message.id)
+
     for task_id in recorded:
         assert await effects(task_id) == [1]
 
@@ -202,7 +202,7 @@ async def test_relay_is_told_of_the_children_of_a_task_that_succeeded(
         told.append((await get(parent)).status)
 
     monkeypatch.setattr(notifications, "notify", notify)
-    parent = await enqueue(probe_parent, fails)
+    parent = await enqueue(probe_parent, children=3, failures=int(fails))
     await execute(parent)
     assert told == ([] if fails else ["succeeded"])
     await publish_all()
@@ -218,6 +218,7 @@ async def test_retry_is_published_in_its_time(broker: Broker) -> None:
     await publish_all()
     await relay.find_lost()
     assert broker.published[task_id] == 1
+
     await let_wake(task_id)
     await publish_all()
     assert broker.published[task_id] == 2

@@ -1,4 +1,4 @@
-"""What concurrent tasks ask of the ledger goes to the database together and is answered to each."""
+"""What concurrent tasks ask of the ledger is sent together and answered to each."""
 
 import asyncio
 from uuid import UUID, uuid4
@@ -8,10 +8,8 @@ from sqlalchemy import event
 
 from app.database import database_engine
 from app.delivery import ledger
-from tests.delivery.bare.probes import probe
 from tests.delivery.bare.recorded import enqueue, get, let_wake
-
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("connections")]
+from tests.delivery.support.probe_tasks import probe
 
 
 async def waiting_tasks(number: int) -> list[UUID]:

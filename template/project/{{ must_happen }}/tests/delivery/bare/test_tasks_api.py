@@ -10,9 +10,9 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from app.settings import settings
-from tests.delivery.bare.probes import probe, probe_failing
 from tests.delivery.bare.recorded import enqueue
-from tests.delivery.bare.waiting import eventually
+from tests.delivery.support.probe_tasks import probe, probe_hopeless
+from tests.delivery.support.waiting import eventually
 
 TOKEN = "the operators' secret"  # noqa: S105 -- of these tests only
 OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
@@ -46,7 +46,7 @@ def waiting(client: TestClient) -> Callable[[], str]:
 def failed(client: TestClient) -> str:
     """A task that has failed."""
     assert client.portal is not None
-    task_id = client.portal.call(enqueue, probe_failing, "4111 secret")
+    task_id = client.portal.call(enqueue, probe_hopeless, "4111 secret")
     return wait_until(client, str(task_id), "failed")
 
 
@@ -71,9 +71,10 @@ def test_state_of_a_task(client: TestClient, failed: str) -> None:
         "finished_at",
         "wake_at",
     }
+
     assert (shown["id"], shown["name"], shown["status"]) == (
         failed,
-        "probe_failing",
+        "probe_hopeless",
         "failed",
     )
     assert (shown["attempts"], shown["max_attempts"]) == (1, 1)
@@ -152,10 +153,11 @@ def test_list_is_filtered_and_paged_with_the_newest_first(
     assert list_ids(client) == expected
     for limit in (1, 2, 3, 6, 7):
         assert list_ids(client, limit=limit) == expected
+
     assert list_ids(client, status="failed") == [failed]
     assert list_ids(client, status="queued", limit=2) == expected[:5]
     assert list_ids(client, name="probe", limit=3) == expected[:5]
-    assert list_ids(client, status="queued", name="probe_failing") == []
+    assert list_ids(client, status="queued", name="probe_hopeless") == []
 
 
 @pytest.mark.parametrize(
@@ -185,6 +187,7 @@ def test_cancelled_task_can_only_be_replayed(
     assert answer.status_code == 200
     assert answer.json()["status"] == "cancelled"
     assert answer.json()["wake_at"] is None
+
     again = client.post(f"/tasks/{task_id}/cancel", headers=OPERATOR)
     assert again.status_code == 409
     assert "cancelled" in again.json()["detail"]
@@ -203,7 +206,9 @@ def test_queued_task_cannot_be_replayed(
 def test_succeeded_task_can_be_neither_cancelled_nor_replayed(
     client: TestClient,
 ) -> None:
-    task_id = wait_until(client, client.post("/probes").json()["id"], "succeeded")
+    task_id = wait_until(
+        client, client.post("/probes", json={}).json()["id"], "succeeded"
+    )
     for action in ("cancel", "replay"):
         answer = client.post(f"/tasks/{task_id}/{action}", headers=OPERATOR)
         assert answer.status_code == 409

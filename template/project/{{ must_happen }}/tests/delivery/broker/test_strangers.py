@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.delivery.bare.waiting import eventually
 from tests.delivery.support.broker import push_bytes, push_message, push_pickle
 from tests.delivery.support.service import Service
+from tests.delivery.support.waiting import eventually
 
 
 class Exploit:
@@ -47,7 +47,7 @@ def test_stranger(service: Service, tmp_path: Path, kind: str) -> None:
         case "pickle":
             push_pickle(url, pickle.dumps([[Exploit(opened)], {}, {}]))
     neighbours = [service.enqueue("probe") for _ in range(5)]
-    service.wait_until_finished(within=20)
+    service.wait_until_finished()
     assert set(service.effects(neighbours).values()) == {1}
     assert service.database.value("SELECT count(*) FROM probe_starts") == len(
         neighbours
@@ -57,8 +57,6 @@ def test_stranger(service: Service, tmp_path: Path, kind: str) -> None:
     def about_it() -> list[str]:
         return [line for line in service.worker.log_lines() if re.search(logged, line)]
 
-    eventually(
-        about_it, within=10, what="the worker logs what it does with the message"
-    )
+    eventually(about_it, what="the worker logs what it does with the message")
     assert len(about_it()) == 1
     assert "Traceback" not in "\n".join(service.worker.log_lines())

@@ -3,8 +3,8 @@
 import os
 from datetime import datetime
 
-from tests.delivery.bare.waiting import eventually
 from tests.delivery.support.service import Service
+from tests.delivery.support.waiting import eventually
 
 
 def test_runs_in_the_engines_worker(service: Service) -> None:
@@ -20,21 +20,21 @@ def test_runs_in_the_engines_worker(service: Service) -> None:
     assert service.effects([task]) == {task: 1}
 
 
-def test_delayed_task_waits_its_time_and_not_much_longer(service: Service) -> None:
+def test_delayed_task_waits_its_time(service: Service) -> None:
     task = service.enqueue("probe", options={"delay": "PT1.5S"})
     service.wait_for(task)
     shown = service.task(task)
     waited = datetime.fromisoformat(shown["started_at"]) - datetime.fromisoformat(
         shown["created_at"]
     )
-    assert 1.5 <= waited.total_seconds() < 5
+    assert waited.total_seconds() >= 1.5
 
 
 def test_request_whose_commit_fails_is_not_accepted(service: Service) -> None:
-    request = {"name": "probe", "arguments": {}, "options": {"key": "the same"}}
-    answers = [service.http.post("/probes", json=request).status_code for _ in range(2)]
+    paths = ("/probes", "/probes/uncommittable")
+    answers = [service.http.post(path, json={}).status_code for path in paths]
     assert answers == [202, 500]
-    assert service.wait_until_finished(within=20) == {"succeeded": 1}
+    assert service.wait_until_finished() == {"succeeded": 1}
 
 
 def test_queues_and_priorities(service: Service) -> None:
@@ -47,15 +47,16 @@ def test_queues_and_priorities(service: Service) -> None:
             for priority in range(10)
         ),
     ]
-    assert service.wait_until_finished(within=20) == {"succeeded": len(tasks)}
+
+    assert service.wait_until_finished() == {"succeeded": len(tasks)}
     assert set(service.effects(tasks).values()) == {1}
 
 
 def test_children_exist_once_their_parent_has_succeeded(service: Service) -> None:
-    parent = service.enqueue("probe_parent", children=3)
+    parent = service.enqueue("probe_parent", children=3, failures=1)
     service.wait_for(parent)
     assert service.task(parent)["attempts"] == 2
-    assert service.wait_until_finished(within=20) == {"succeeded": 4}
+    assert service.wait_until_finished() == {"succeeded": 4}
 
 
 def test_failure_is_retried_and_its_effects_undone(service: Service) -> None:
@@ -81,9 +82,12 @@ def test_failed_task_is_kept_and_can_be_replayed(service: Service) -> None:
 
 
 def test_cancelled_while_queued_never_starts(service: Service) -> None:
-    task = service.enqueue("probe", options={"delay": "PT1S"})
+    service.worker.suspend()
+    task = service.enqueue("probe")
+    eventually(lambda: service.waiting() == 1, what="the task is published")
     assert service.operator.post(f"/tasks/{task}/cancel").status_code == 200
-    later = service.enqueue("probe", options={"delay": "PT2S"})
+    service.worker.resume()
+    later = service.enqueue("probe")
     service.wait_for(later)
     assert service.task(task)["status"] == "cancelled"
     assert service.database.value("SELECT count(*) FROM probe_starts") == 1
@@ -95,7 +99,6 @@ def test_cancelled_while_running_has_no_effect(service: Service) -> None:
     assert service.operator.post(f"/tasks/{task}/cancel").status_code == 200
     eventually(
         lambda: service.open_transactions() == 0,
-        within=20,
         what="the running attempt is stopped",
     )
     assert service.task(task)["status"] == "cancelled"

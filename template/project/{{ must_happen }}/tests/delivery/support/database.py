@@ -1,4 +1,4 @@
-"""The tests' own view of the database, not through the project's code, which may be at fault."""
+"""Look at the database past the project's own code, which may be at fault."""
 
 import asyncio
 import contextlib

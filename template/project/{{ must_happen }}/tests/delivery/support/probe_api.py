@@ -1,18 +1,26 @@
-"""An API with one more route, which enqueues probes; the tests run it instead of `app.main`.
+"""Add routes to the service that enqueue probes.
 
-The tests copy this module into the project's `app/`.
+The tests use them in this process, and copy this module into `app/` of a copied project
+for those that run as processes.
 """
 
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
+from fastapi import Depends, HTTPException
 from pydantic import BaseModel
-from sqlalchemy import text
+from sqlalchemy import insert
 
 from app.delivery.definitions import must_happen_tasks
 from app.dependencies import Session, Tasks
 from app.main import app
+from tests.delivery.support.probe_tasks import (
+    Request,
+    break_promise,
+    probe,
+    probe_note,
+)
 
 
 class Options(BaseModel):
@@ -27,25 +35,52 @@ class Options(BaseModel):
 class Probe(BaseModel):
     """A probe task to enqueue."""
 
-    name: str
-    arguments: dict[str, Any]
-    options: Options
+    name: str = "probe"
+    arguments: dict[str, Any] = {}
+    options: Options = Options()
+
+
+class Enqueued(BaseModel):
+    """A task, and whether it is new."""
+
+    id: UUID
+    created: bool
 
 
 @app.post("/probes", status_code=202)
-async def enqueue_probe(
-    probe: Probe, session: Session, tasks: Tasks
-) -> dict[str, UUID]:
-    """Write something of the request's own, and enqueue the task in the same transaction.
+async def enqueue_probe(wanted: Probe, session: Session, tasks: Tasks) -> Enqueued:
+    """Write something of the request's own, and enqueue a task of each kind."""
+    options = wanted.options.model_dump(exclude_none=True)
+    task = must_happen_tasks()[wanted.name].using(**options)
+    recorded = await tasks.enqueue(task, **wanted.arguments)
 
-    A key that was used before makes the commit fail: the table refuses a second request
-    then.
-    """
-    task = must_happen_tasks()[probe.name].using(
-        **probe.options.model_dump(exclude_none=True)
-    )
-    handle = await tasks.enqueue(task, **probe.arguments)
-    await session.execute(
-        text("INSERT INTO probe_requests (task_id) VALUES (:id)"), {"id": handle.id}
-    )
-    return {"id": handle.id}
+    await session.execute(insert(Request).values(task_id=recorded.id))
+    await tasks.enqueue(probe_note, "after the response")
+    return Enqueued(id=recorded.id, created=recorded.created)
+
+
+async def enqueue_in_a_dependency(tasks: Tasks) -> UUID:
+    """Enqueue from a dependency of a route."""
+    return (await tasks.enqueue(probe)).id
+
+
+@app.post("/probes/dependency", status_code=202)
+async def enqueue_twice(
+    tasks: Tasks, first: Annotated[UUID, Depends(enqueue_in_a_dependency)]
+) -> list[UUID]:
+    """Enqueue after a dependency has."""
+    return [first, (await tasks.enqueue(probe)).id]
+
+
+@app.post("/probes/refused", status_code=202)
+async def enqueue_and_refuse(session: Session, tasks: Tasks) -> None:
+    """Change one's mind after everything was enqueued."""
+    await enqueue_probe(Probe(), session, tasks)
+    raise HTTPException(418)
+
+
+@app.post("/probes/uncommittable", status_code=202)
+async def enqueue_and_fail_to_commit(session: Session, tasks: Tasks) -> None:
+    """Succeed, but for the commit."""
+    await enqueue_probe(Probe(), session, tasks)
+    await break_promise(session)

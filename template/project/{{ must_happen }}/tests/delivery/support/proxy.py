@@ -1,4 +1,4 @@
-"""A TCP proxy that can refuse or fall silent, for servers that the tests may not stop."""
+"""Stand between the service and a server that the tests may not stop."""
 
 import asyncio
 import contextlib
@@ -23,6 +23,7 @@ class Proxy:
         threading.Thread(
             target=self._loop.run_forever, name="proxy", daemon=True
         ).start()
+
         # Bound for good, not listening: while the proxy refuses, nobody else takes its
         # port.
         self._place = socket.socket()
@@ -40,11 +41,11 @@ class Proxy:
         self._run(self._refuse())
 
     def hang(self) -> None:
-        """Accept connections and keep those there are, but pass nothing in either direction."""
+        """Accept and keep connections, but pass nothing in either direction."""
         self._run(self._hang())
 
     def _run(self, work: Coroutine[Any, Any, Returned]) -> Returned:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
 
     async def _accept(self) -> None:
         self._flowing.set()
@@ -70,6 +71,7 @@ class Proxy:
     ) -> None:
         self._connections.add(writer)
         await self._flowing.wait()
+
         with contextlib.suppress(OSError):
             server_reader, server_writer = await asyncio.open_connection(*self._target)
             self._connections.add(server_writer)

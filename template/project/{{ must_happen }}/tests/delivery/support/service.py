@@ -1,4 +1,4 @@
-"""The whole service as it runs in production: API, worker and relay, a database and a broker."""
+"""Run the whole service as in production: API, worker, relay, database and broker."""
 
 import secrets
 import time
@@ -8,18 +8,17 @@ from uuid import UUID
 
 import httpx2
 
-from tests.delivery.bare.processes import free_port
-from tests.delivery.bare.waiting import eventually
 from tests.delivery.support.broker import empty
 from tests.delivery.support.database import Database
-from tests.delivery.support.processes import Supervised
+from tests.delivery.support.processes import free_port
 from tests.delivery.support.project import Project
 from tests.delivery.support.reaper import Reaper
 from tests.delivery.support.servers import Server
+from tests.delivery.support.supervised import Supervised
+from tests.delivery.support.waiting import WITHIN_SECONDS, eventually
 
-LEASE_SECONDS = 3.0
-START_SECONDS = 30.0
-"""How long the processes may take to start on a busy machine."""
+LEASE_SECONDS = 5.0
+"""Long enough for a worker on a busy machine to renew it in time."""
 
 
 class Service:
@@ -38,6 +37,7 @@ class Service:
         self.postgresql = postgresql
         self.broker = broker
         self.reaper = reaper
+
         port = free_port()
         self.operator_token = secrets.token_urlsafe()
         self.environment = {
@@ -47,29 +47,32 @@ class Service:
             "LEASE_SECONDS": str(LEASE_SECONDS),
             "PORT": str(port),
         }
-        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+
+        self.http = httpx2.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=WITHIN_SECONDS
+        )
         self.operator = httpx2.Client(
             base_url=f"http://127.0.0.1:{port}",
-            timeout=30,
+            timeout=WITHIN_SECONDS,
             headers={"Authorization": f"Bearer {self.operator_token}"},
         )
+
         self.extras: list[Supervised] = []
         self.api = self._run("api")
         self.worker = self._run("worker")
         self.relay = self._run("relay")
 
-    def run_extra(self, process_type: str) -> Supervised:
+    def run_extra(self, process_type: str, command: str | None = None) -> Supervised:
         """Run a second process of a type until the end of the test."""
-        process = self._run(process_type, suffix=f"-{len(self.extras) + 2}")
+        suffix = f"-{len(self.extras) + 2}"
+        process = self._run(process_type, suffix, command)
         self.extras.append(process)
         return process
 
     def wait_until_ready(self) -> None:
         """Wait until the API answers and a task goes the whole way."""
-        eventually(
-            self.answers, within=START_SECONDS, what="the API answers /readyz with 200"
-        )
-        self.wait_for(self.enqueue("probe"), within=START_SECONDS)
+        eventually(self.answers, what="the API answers /readyz with 200")
+        self.wait_for(self.enqueue("probe"))
 
     def answers(self) -> bool:
         """Whether /readyz answers with 200."""
@@ -96,32 +99,25 @@ class Service:
         shown: dict[str, Any] = response.json()
         return shown
 
-    def wait_for(
-        self, task_id: UUID, status: str = "succeeded", *, within: float = 20
-    ) -> None:
+    def wait_for(self, task_id: UUID, status: str = "succeeded") -> None:
         """Wait until the ledger says that the task has this status."""
         eventually(
-            lambda: self._status(task_id) == status,
-            within=within,
-            what=f"task {task_id} is {status}",
+            lambda: self._status(task_id) == status, what=f"task {task_id} is {status}"
         )
 
-    def wait_until_started(
-        self, task_id: UUID, attempt: int = 1, *, within: float = 20
-    ) -> int:
+    def wait_until_started(self, task_id: UUID, attempt: int = 1) -> int:
         """Wait until this attempt has started, and return the process that runs it."""
         statement = (
             "SELECT pid FROM probe_starts WHERE task_id = :id AND attempt = :attempt"
         )
         [(pid,)] = eventually(
             lambda: self.database.rows(statement, id=task_id, attempt=attempt),
-            within=within,
             what=f"attempt {attempt} of task {task_id} starts",
         )
         return int(pid)
 
-    def wait_until_finished(self, *, within: float) -> dict[str, int]:
-        """Wait until no recorded task is unfinished, and return how many ended in each status."""
+    def wait_until_finished(self, *, within: float = WITHIN_SECONDS) -> dict[str, int]:
+        """Wait until every recorded task is finished; count them by their status."""
         unfinished = "SELECT count(*) FROM tasks WHERE finished_at IS NULL"
         eventually(
             lambda: self.database.value(unfinished) == 0,
@@ -129,6 +125,7 @@ class Service:
             what="every recorded task is finished",
             every=0.2,
         )
+
         rows = self.database.rows(
             "SELECT status, count(*) AS number FROM tasks GROUP BY status"
         )
@@ -137,12 +134,13 @@ class Service:
     def waiting(self) -> int:
         """How many tasks wait in the broker, as far as the ledger knows."""
         published: int = self.database.value(
-            "SELECT count(*) FROM tasks WHERE status = 'queued' AND wake_at > now() + '10 min'"
+            "SELECT count(*) FROM tasks"
+            " WHERE status = 'queued' AND wake_at > now() + '10 min'"
         )
         return published
 
     def open_transactions(self) -> int:
-        """How many transactions wait for their client: attempts that have begun to have effects."""
+        """How many attempts have begun to have effects: their transactions are open."""
         waiting: int = self.database.value(
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE datname = current_database() AND state = 'idle in transaction'"
@@ -178,6 +176,7 @@ class Service:
         """Bring back what a test took away, and let its tasks end."""
         self.postgresql.start()
         self.broker.start()
+
         for process in self.extras:
             process.stop()
         self.extras.clear()
@@ -185,7 +184,7 @@ class Service:
             process.resume()
             process.start()
         self.wait_until_ready()
-        self.wait_until_finished(within=30)
+        self.wait_until_finished()
 
     def restart(self) -> None:
         """Start afresh after a test that failed somewhere on its way."""
@@ -194,18 +193,10 @@ class Service:
         self.broker.start()
         empty(self.broker.url)
         self.database.run("DELETE FROM tasks")
-        self.api.start()
-        self.restart_worker_and_relay()
-        self.begin_test()
-
-    def restart_worker_and_relay(self, lease_seconds: float = LEASE_SECONDS) -> None:
-        """Give later tasks another lease."""
-        self.environment["LEASE_SECONDS"] = str(lease_seconds)
-        for process in (self.worker, self.relay):
-            process.stop()
+        for process in (self.api, self.worker, self.relay):
             process.start()
         self.wait_until_ready()
-        self.database.run("DELETE FROM tasks")
+        self.begin_test()
 
     def stop(self) -> None:
         """Kill all processes."""
@@ -213,10 +204,12 @@ class Service:
             process.stop()
         self.extras.clear()
 
-    def _run(self, process_type: str, suffix: str = "") -> Supervised:
+    def _run(
+        self, process_type: str, suffix: str = "", command: str | None = None
+    ) -> Supervised:
         return Supervised(
             f"{process_type}{suffix}",
-            self.project.commands[process_type],
+            command or self.project.commands[process_type],
             self.project.folder,
             self.environment,
             self.reaper,

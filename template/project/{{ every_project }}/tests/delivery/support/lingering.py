@@ -1,4 +1,4 @@
-"""The service with one more route, whose tasks take as long as a test tells them to."""
+"""Add a route to the service whose tasks take as long as a test tells them to."""
 
 import asyncio
 from pathlib import Path
@@ -10,10 +10,11 @@ from app.dependencies import Tasks
 from app.main import app
 
 
-@nice_to_have
-async def linger(seconds: float) -> None:
-    """Take some time on the event loop."""
-    await asyncio.sleep(seconds)
+@nice_to_have(time_limit=3600)
+async def linger(until: Path) -> None:
+    """Wait, on the event loop, until a file exists."""
+    while not until.exists():  # noqa: ASYNC110, ASYNC240 -- no event
+        await asyncio.sleep(0.01)
 
 
 @nice_to_have
@@ -25,12 +26,12 @@ def leave_trace(trace: Path) -> None:
 class Wish(BaseModel):
     """How long to linger, and what to leave behind."""
 
-    seconds: float
+    until: Path
     trace: Path
 
 
 @app.post("/linger", status_code=202)
 async def enqueue_lingering(wish: Wish, tasks: Tasks) -> None:
     """Enqueue both."""
-    await tasks.enqueue(linger, wish.seconds)
+    await tasks.enqueue(linger, wish.until)
     await tasks.enqueue(leave_trace, wish.trace)

@@ -1,4 +1,4 @@
-"""Bounded waiting for a condition: a test that sleeps for a guessed time is slow or wrong."""
+"""Wait for a condition: a test that sleeps for a guessed time is slow or wrong."""
 
 import asyncio
 import time
@@ -7,7 +7,8 @@ from typing import TypeVar
 
 Seen = TypeVar("Seen")
 
-WITHIN_SECONDS = 15.0
+WITHIN_SECONDS = 120.0
+"""Only a hang takes longer, on a slow and busy machine, too."""
 
 
 def eventually(
@@ -17,7 +18,7 @@ def eventually(
     what: str = "what is looked for",
     every: float = 0.05,
 ) -> Seen:
-    """Call `look` every `every` seconds until it returns something true, and return that.
+    """Call `look` every `every` seconds until it returns something true; return that.
 
     Raises AssertionError naming `what` and what was last seen after `within` seconds.
     """
@@ -27,6 +28,7 @@ def eventually(
             f"not within {within:g} s: {what} (last seen: {seen!r})"
         )
         time.sleep(every)
+
     return seen
 
 

@@ -12,6 +12,7 @@ def test_all_tasks_of_a_signup_run(
     caplog.set_level(logging.INFO)
     answer = client.post("/signups", json={"email": "ada@example.com"})
     assert (answer.status_code, answer.json()) == (202, {"email": "ada@example.com"})
+
     logged = [
         each.getMessage() for each in caplog.records if each.name == "app.tasks.signups"
     ]

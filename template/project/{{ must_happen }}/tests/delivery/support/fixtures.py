@@ -1,4 +1,7 @@
-"""One set of real servers and processes for the broker tier, mended after each test."""
+"""Start one set of real servers and processes when a test needs it; mend it after each.
+
+A test that asks for any of them is marked `servers`, wherever it stands.
+"""
 
 import secrets
 import tempfile
@@ -9,12 +12,19 @@ import pytest
 
 from tests.delivery.support.broker import start_broker
 from tests.delivery.support.database import Database, sibling
-from tests.delivery.support.project import PROBE_TABLES, Project
+from tests.delivery.support.probe_tasks import create_statements
+from tests.delivery.support.project import Project
 from tests.delivery.support.reaper import Reaper
 from tests.delivery.support.servers import Server, start_postgresql
 from tests.delivery.support.service import Service
 
 FAILED = pytest.StashKey[bool]()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what needs a server."""
+    if {"postgresql", "broker"} & set(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.servers)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -34,7 +44,7 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="session")
 def scratch() -> Path:
     """A folder for all data and logs of this run; the reaper removes it."""
-    folder = Path(tempfile.mkdtemp(prefix="broker-tests-"))
+    folder = Path(tempfile.mkdtemp(prefix="servers-"))
     folder.chmod(0o711)  # the user who runs PostgreSQL passes through
     return folder
 
@@ -70,17 +80,19 @@ def project(scratch: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def database(postgresql: Server, project: Project) -> Iterator[Database]:
+def database(
+    postgresql: Server, project: Project, reaper: Reaper
+) -> Iterator[Database]:
     """A database of this run's own, migrated as in production."""
     name = f"tests_{secrets.token_hex(6)}"
     server = Database(postgresql.url)
     server.run(f"CREATE DATABASE {name}")
     database = Database(sibling(postgresql.url, name))
-    project.run(
-        "-m", "alembic", "upgrade", "heads", environment={"DATABASE_URL": database.url}
-    )
-    database.run(*PROBE_TABLES)
+    project.migrate(database.url, reaper)
+    database.run(*create_statements(database.url))
+
     yield database
+
     database.close()
     server.run(f"DROP DATABASE {name} WITH (FORCE)")
     server.close()
@@ -96,12 +108,14 @@ def running_service(
 ) -> Iterator[Service]:
     """API, worker and relay, started from the Procfile."""
     service = Service(project, database, postgresql, broker, reaper)
+
     try:
         service.wait_until_ready()
+        yield service
     except AssertionError as error:
         raise RuntimeError("\n".join(map("\n".join, service.log_tails()))) from error
-    yield service
-    service.stop()
+    finally:
+        service.stop()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A process that outlives the test run, so that nothing else does.
+"""Outlive the test run in a process, so that nothing else does.
 
 Fixtures stop what they started, but a run that is itself killed runs no fixture. The
 reaper holds the reading end of a pipe whose only writer is the test run: when the run
@@ -37,7 +37,7 @@ class Reaper:
         """Kill and remove what is left, and wait until that is done."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=120)
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None

@@ -1,0 +1,1 @@
+"""Hold this service's scripts; `python -m app.scripts.<name>` runs one."""

@@ -1,0 +1,59 @@
+"""The worked example with real servers, and with workers that die."""
+
+from collections.abc import Sequence
+from itertools import count
+
+from tests.delivery.support.service import Service
+
+_numbers = count()
+
+
+def order(service: Service, key: str | None = None) -> dict[str, str]:
+    """Place an order."""
+    response = service.http.post(
+        "/orders",
+        json={"email": "someone@example.com", "amount": "12.30"},
+        headers={"Idempotency-Key": key or f"order {next(_numbers)}"},
+    )
+    assert response.status_code == 202, response.text
+    assert response.headers["Location"] == f"/tasks/{response.json()['task_id']}"
+    accepted: dict[str, str] = response.json()
+    return accepted
+
+
+def payments(service: Service, orders: Sequence[dict[str, str]]) -> list[int]:
+    """How often each order was charged."""
+    rows = service.database.rows(
+        "SELECT order_id, count(*) AS number FROM payments GROUP BY order_id"
+    )
+    counts = {str(row.order_id): row.number for row in rows}
+    return [counts.get(order["order_id"], 0) for order in orders]
+
+
+def test_order_is_charged_once(service: Service) -> None:
+    accepted = order(service, key="the same")
+    assert order(service, key="the same") == accepted
+    assert service.wait_until_finished() == {"succeeded": 2}
+    assert service.http.get(f"/orders/{accepted['order_id']}").json()["paid"] is True
+    assert payments(service, [accepted]) == [1]
+
+
+def test_orders_are_charged_once_whatever_is_killed(service: Service) -> None:
+    orders = []
+    for process in (service.worker, service.relay, service.api):
+        orders += [order(service) for _ in range(30)]
+        process.kill()
+    assert service.wait_until_finished() == {"succeeded": 2 * len(orders)}
+    assert set(payments(service, orders)) == {1}
+
+
+def test_orders_are_accepted_while_the_broker_is_away(service: Service) -> None:
+    service.broker.stop()
+    orders = [order(service) for _ in range(10)]
+    service.broker.start()
+    service.broker.hang()
+    orders += [order(service) for _ in range(10)]
+    service.broker.start()
+
+    assert service.wait_until_finished() == {"succeeded": 2 * len(orders)}
+    assert set(payments(service, orders)) == {1}
