@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from generator.commands import run, uv
+from generator.services import eventually
 from generator.variants import VARIANTS, Variant
+from hooks.commands import run, uv
 from tests.releases import Template
-from tests.serving import check, eventually, install
+from tests.serving import check, install
 
 VARIANTS_HERE = [VARIANTS["celery-redis"], VARIANTS["nice-to-have"]]
 

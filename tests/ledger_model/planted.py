@@ -46,7 +46,8 @@ PLANTED = {
         "RENEW = _fenced(wake_at=_lease_end)",
         '_mine = columns.attempts == bindparam("attempt")\n'
         "_mine = sa.update(task_table).where(_is_this, _mine)\n"
-        "_mine = _mine.values(status=Status.RUNNING, finished_at=None, wake_at=_lease_end)\n"
+        "_mine = _mine.values(status=Status.RUNNING, finished_at=None)\n"
+        "_mine = _mine.values(wake_at=_lease_end)\n"
         "RENEW = TaskStatement(_mine.returning(columns.id))",
     ),
     "heartbeat does not push the lease on": Planted(
@@ -60,8 +61,8 @@ PLANTED = {
         "async def give_back(ids: Iterable[UUID]) -> None:\n"
         "    again = sa.update(task_table).where(columns.id.in_(list(ids)))\n"
         "    again = again.returning(columns.id)\n"
-        "    again = again.values(status=Status.QUEUED, finished_at=None, published_at=None)\n"
-        "    await query(again.values(wake_at=from_now()))\n"
+        "    again = again.values(status=Status.QUEUED, wake_at=from_now())\n"
+        "    await query(again.values(finished_at=None, published_at=None))\n"
         "    return\n",
     ),
     "attempts used up are ignored": Planted(
