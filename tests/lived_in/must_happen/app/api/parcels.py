@@ -23,7 +23,7 @@ class ParcelIn(BaseModel):
 
 
 class Totals(BaseModel):
-    """How many parcels were accepted and delivered, and how many deliveries that took."""
+    """How many parcels were accepted and delivered, and in how many deliveries."""
 
     accepted: int
     delivered: int
