@@ -5,7 +5,7 @@ from typing import NoReturn
 from app.delivery.enqueue import Enqueuer
 from app.delivery.nice_to_have import NiceToHaveTask, nice_to_have
 
-__all__ = ["NiceToHaveTask", "Enqueuer", "must_happen", "nice_to_have"]
+__all__ = ["Enqueuer", "NiceToHaveTask", "must_happen", "nice_to_have"]
 
 
 def must_happen(*_: object, **__: object) -> NoReturn:
