@@ -33,7 +33,7 @@ from tests.serving import Deployment, check, deployments, install, servers
 MUST_HAPPEN = [variant for variant in VARIANTS.values() if variant.has_broker]
 NEXT = "v9999.0"
 
-LEDGER = f"{WHERE_TASKS_MUST_HAPPEN}/app/delivery/ledger.py"
+TABLE = f"{WHERE_TASKS_MUST_HAPPEN}/app/delivery/table.py"
 MIGRATION = (
     f"{WHERE_TASKS_MUST_HAPPEN}/migrations/versions/ledger_0002_remember_the_worker.py"
 )
@@ -187,7 +187,7 @@ def test_a_new_question_changes_no_project(
 def _add_a_column(template: Template) -> None:
     column = '    sa.Column("wake_at", Timestamp()),\n'
     template.replace(
-        LEDGER, column, column + '    sa.Column("worker", sa.String(200)),\n'
+        TABLE, column, column + '    sa.Column("worker", sa.String(200)),\n'
     )
     (template.folder / MIGRATION).write_text(ADDED_COLUMN)
 

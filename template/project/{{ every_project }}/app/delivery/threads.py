@@ -53,7 +53,8 @@ class ThreadPool:
         new_places = (asyncio.Semaphore(THREADS), asyncio.Semaphore(OVERDUE))
         place, overdue = self._places.setdefault(loop, new_places)
 
-        def leave() -> None:  # Which place, is decided in the event loop only.
+        def leave() -> None:
+            # Only the event loop decides which place that is.
             place.release()
 
         await place.acquire()

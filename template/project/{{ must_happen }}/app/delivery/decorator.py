@@ -4,14 +4,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import field, make_dataclass
 from functools import partial
-from typing import (
-    Any,
-    Concatenate,
-    ParamSpec,
-    Protocol,
-    get_type_hints,
-    overload,
-)
+from typing import Any, Concatenate, ParamSpec, Protocol, get_type_hints, overload
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 
@@ -20,6 +13,7 @@ from app.delivery.definitions import MustHappenTask, register
 
 P = ParamSpec("P")
 
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _JSON = ConfigDict(
     ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings"
 )
@@ -94,10 +88,7 @@ def _adapt_arguments(
     fields: list[tuple[str, Any, Any]] = []
     for parameter in parameters:
         where = f"{function}: {parameter.name}"
-        if parameter.kind not in (
-            parameter.POSITIONAL_OR_KEYWORD,
-            parameter.KEYWORD_ONLY,
-        ):
+        if parameter.kind not in _NAMED:
             raise TypeError(f"{where} cannot be recorded; name each parameter")
         if parameter.name not in hints:
             raise TypeError(f"{where} needs a type, to be recorded as JSON")

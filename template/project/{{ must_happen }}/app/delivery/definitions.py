@@ -18,13 +18,7 @@ from typing import (
     Unpack,
 )
 
-from pydantic import (
-    AwareDatetime,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 P = ParamSpec("P")

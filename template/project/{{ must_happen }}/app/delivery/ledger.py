@@ -66,6 +66,7 @@ class Claim:
 
 
 _is_this = columns.id == bindparam("task_id")
+_at = bindparam("at", type_=columns.wake_at.type)
 _delay = bindparam("delay", type_=sa.Float())
 _message = bindparam("message", type_=sa.Text())
 _lease_end = from_now(bindparam("lease", type_=sa.Float()))
@@ -78,9 +79,7 @@ RECORD = (
         status=Status.QUEUED,
         attempts=0,
         created_at=from_now(),
-        wake_at=func.coalesce(
-            bindparam("at", type_=columns.wake_at.type), from_now(_delay)
-        ),
+        wake_at=func.coalesce(_at, from_now(_delay)),
     )
     .on_conflict_do_nothing(
         index_elements=[columns.name, columns.key], index_where=has_key
@@ -232,13 +231,12 @@ def _locked(*found: sa.Select[tuple[UUID]]) -> sa.ColumnElement[bool]:
 _is_interrupted = columns.status == Status.RUNNING
 _is_last = and_(_is_interrupted, columns.attempts >= columns.max_attempts)
 _due = select(columns.id).where(columns.wake_at <= from_now()).order_by(columns.wake_at)
+_taken = _locked(
+    _due.where(_is_interrupted), _due.where(columns.status == Status.QUEUED)
+)
 _take = (
     sa.update(task_table)
-    .where(
-        _locked(
-            _due.where(_is_interrupted), _due.where(columns.status == Status.QUEUED)
-        )
-    )
+    .where(_taken)
     .values(
         error=case((_is_interrupted, INTERRUPTED), else_=columns.error),
         finished_at=case((_is_last, from_now()), else_=sa.null()),
