@@ -3,6 +3,7 @@
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from generator.rendering import ANSWERS
+from generator.services import eventually
 from generator.variants import VARIANTS, Variant
 from tests.conftest import Command
 from tests.releases import EVERY_PROJECT, Template, commit, git
@@ -314,6 +316,28 @@ def test_stopped_in_a_terminal_it_has_written_nothing(
         assert "nothing was written" in terminal.shown
 
     assert everything(tmp_path / "shop") == untouched
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_command_ends_what_it_has_started(
+    number: signal.Signals, start: Start, tmp_path: Path
+) -> None:
+    start()
+    git, pid = tmp_path / "git", tmp_path / "pid"
+    git.write_text(f"#!/bin/sh\necho $$ >'{pid}'\nexec sleep 1000\n")
+    git.chmod(0o755)
+
+    with subprocess.Popen(
+        [BIN / "musthappen", "update", "shop"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+    ) as command:
+        eventually(lambda: pid.exists() and pid.read_text().strip(), "git runs")
+        command.send_signal(number)
+        assert command.wait(600) != 0
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
 def test_plain_copier_says_what_it_did_not(start: Start) -> None:
