@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -96,7 +97,9 @@ def servers(project: Path, *names: str) -> Iterator[dict[str, str]]:
 class Process:
     """A process of a project, started as its Procfile says."""
 
-    def __init__(self, project: Path, kind: str, settings: dict[str, str]) -> None:
+    def __init__(
+        self, project: Path, kind: str, settings: dict[str, str], reaper: Any
+    ) -> None:
         self.log = project.with_name(f"{project.name}-{kind}.log")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -113,6 +116,7 @@ class Process:
                 stderr=log,
                 start_new_session=True,
             )
+        reaper.watch(self._process.pid)
 
     @property
     def runs(self) -> bool:
@@ -146,11 +150,16 @@ class Deployment:
         self._url = f"http://127.0.0.1:{port}"
         self._token = settings["OPERATOR_TOKEN"]
         self.processes: dict[str, Process] = {}
+        # What the project's own tests rely on when a run is itself killed.
+        module = runpy.run_path(str(project / "tests/delivery/support/reaper.py"))
+        scratch = project.with_name(f"{project.name}-scratch")
+        self._reaper = module["Reaper"](scratch)
 
     def start(self, *kinds: str) -> None:
         """Start processes of these types."""
         for kind in kinds:
-            self.processes[kind] = Process(self._project, kind, self._settings)
+            process = Process(self._project, kind, self._settings, self._reaper)
+            self.processes[kind] = process
 
     def wait_until_ready(self) -> None:
         """Wait until the API answers."""
@@ -179,6 +188,7 @@ class Deployment:
         """Leave nothing of it behind."""
         for process in self.processes.values():
             process.kill()
+        self._reaper.close()
 
     def logs(self) -> str:
         """Return what its processes wrote last, without requests that went well."""
