@@ -1,24 +1,25 @@
 """Offer the command `musthappen`: all that this repository can be asked to do."""
 
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import entry_points
+from importlib.metadata import distribution
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from generator import options
 from generator.check import Check, Report, Step
 from generator.drill.command import drill
 from generator.new import make_project
 from generator.progress import Progress
 from generator.rendering import find_template
-from generator.update import Options, update_project
+from generator.update import UpdateOptions, update_project
 from generator.variants import PYTHONS, VARIANTS, find_variants
 from hooks import before
 from hooks.commands import stop_all
@@ -32,86 +33,6 @@ app = typer.Typer(
 )
 app.command("drill")(drill)
 console = Console()
-
-Template = Annotated[
-    Path | None,
-    typer.Option(
-        help="A clone of the Must Happen repository, if not the one we run from."
-    ),
-]
-Data = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--data", "-d", metavar="KEY=VALUE", help="Answer a question beforehand."
-    ),
-]
-Install = Annotated[bool, typer.Option(help="Lock and install the dependencies.")]
-
-# The options of `new`.
-Destination = Annotated[
-    Path, typer.Argument(metavar="DEST", help="The folder to make.")
-]
-DefaultAnswers = Annotated[
-    bool,
-    typer.Option("--defaults", "-l", help="Ask nothing: take the default answers."),
-]
-Git = Annotated[bool, typer.Option(help="Start a git repository.")]
-Commit = Annotated[bool, typer.Option(help="Make the first commit in it.")]
-PreCommit = Annotated[bool, typer.Option(help="Install the checks before commits.")]
-
-# The options of `update`.
-Project = Annotated[Path, typer.Argument(metavar="PROJECT", help="Its folder.")]
-SameAnswers = Annotated[
-    bool, typer.Option("--defaults", "-l", help="Ask nothing: keep the answers.")
-]
-Preview = Annotated[
-    bool,
-    typer.Option(
-        "--preview", help="Show what would happen to which file; write nothing."
-    ),
-]
-Delete = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="FILE",
-        help="Let the update delete this file although you edited it; can be repeated.",
-    ),
-]
-Version = Annotated[
-    str | None,
-    typer.Option(
-        "--vcs-ref",
-        "-r",
-        metavar="REF",
-        help="The template's version: a tag, branch or commit. The newest release;"
-        " with --data, the one that the project has (:current:).",
-        show_default=False,
-    ),
-]
-Test = Annotated[
-    bool | None,
-    typer.Option(
-        "--test/--no-test",
-        help="Run the project's tests that need no server;"
-        " in a terminal, asked by default.",
-    ),
-]
-
-# The options of `check`.
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="VARIANT", help="Which; all when none is named."),
-]
-Steps = Annotated[
-    list[Step] | None,
-    typer.Option("--step", help="Only this step; can be repeated."),
-]
-Python = Annotated[str, typer.Option(help="The Python to check with.")]
-Jobs = Annotated[int, typer.Option(min=1, help="How many variants at a time.")]
-KeepAt = Annotated[
-    Path | None,
-    typer.Option("--keep", "--output", help="Where to leave the projects."),
-]
 
 
 @app.command("variants")
@@ -138,14 +59,14 @@ def matrix() -> None:
 
 @app.command("new")
 def new(
-    target: Destination,
-    data: Data = None,
-    defaults: DefaultAnswers = False,
-    install: Install = True,
-    git: Git = True,
-    commit: Commit = True,
-    pre_commit: PreCommit = True,
-    template: Template = None,
+    target: options.Destination,
+    data: options.Data = None,
+    defaults: options.DefaultAnswers = False,
+    install: options.Install = True,
+    git: options.Git = True,
+    commit: options.Commit = True,
+    pre_commit: options.PreCommit = True,
+    template: options.Template = None,
 ) -> None:
     """Make a project: a few questions, a summary, and a service that runs."""
     wanted = {
@@ -170,17 +91,17 @@ def new(
 
 @app.command("update")
 def update(
-    project: Project = Path(),
-    data: Data = None,
-    defaults: SameAnswers = False,
-    preview: Preview = False,
-    delete: Delete = None,
-    vcs_ref: Version = None,
-    install: Install = True,
-    test: Test = None,
+    project: options.Project = Path(),
+    data: options.Data = None,
+    defaults: options.SameAnswers = False,
+    preview: options.Preview = False,
+    delete: options.Delete = None,
+    vcs_ref: options.Version = None,
+    install: options.Install = True,
+    test: options.Test = None,
 ) -> None:
     """Take a newer template, or other answers, into a project, around your own work."""
-    options = Options(
+    how = UpdateOptions(
         ref=vcs_ref,
         delete=delete or (),
         preview=preview,
@@ -190,18 +111,18 @@ def update(
         ask=not defaults and _in_terminal(),
     )
 
-    if not update_project(project.resolve(), _answers(data), options, console):
+    if not update_project(project.resolve(), _answers(data), how, console):
         raise typer.Exit(1)
 
 
 @app.command("check")
 def check(
-    names: Names = None,
-    steps: Steps = None,
-    python: Python = sys.executable,
-    jobs: Jobs = 1,
-    keep: KeepAt = None,
-    template: Template = None,
+    names: options.Names = None,
+    steps: options.Steps = None,
+    python: options.Python = sys.executable,
+    jobs: options.Jobs = 1,
+    keep: options.KeepAt = None,
+    template: options.Template = None,
 ) -> None:
     """Render variants, and let their own linters, types, hooks and tests judge them."""
     reports = [Report(variant) for variant in find_variants(names or [])]
@@ -223,6 +144,9 @@ def check(
 
 def main() -> None:
     """Run the command; a refusal is one line and exit code 2."""
+    # What we start lives in sessions of its own: end it when we are told to end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
     try:
         _join_others()
         app()
@@ -238,7 +162,8 @@ def _join_others() -> None:
     """
     known = {command.name for command in app.registered_commands}
     if known.isdisjoint(sys.argv[1:2]):
-        for command in entry_points(group="musthappen.commands"):
+        joined = distribution("musthappen").entry_points
+        for command in joined.select(group="musthappen.commands"):
             if command.name not in known:
                 app.command(command.name)(command.load())
 

@@ -58,7 +58,7 @@ class Rehearsal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class UpdateOptions:
     """How to update."""
 
     ref: str | None
@@ -80,7 +80,7 @@ class Options:
 
 
 def update_project(
-    project: Path, data: Mapping[str, str], options: Options, console: Console
+    project: Path, data: Mapping[str, str], options: UpdateOptions, console: Console
 ) -> bool:
     """Update `project`; return whether every step succeeded, without a conflict.
 
@@ -118,7 +118,7 @@ def _merge(project: Path, rehearsal: Rehearsal, console: Console) -> None:
 
 
 def _follow_up(
-    project: Path, rehearsal: Rehearsal, options: Options, console: Console
+    project: Path, rehearsal: Rehearsal, options: UpdateOptions, console: Console
 ) -> bool:
     """Install and test what was merged, and say what is left to do."""
     name = rehearsal.after["project_name"]
@@ -142,7 +142,7 @@ def _rehearse(
     project: Path,
     answers: Mapping[str, Any],
     data: Mapping[str, str],
-    options: Options,
+    options: UpdateOptions,
 ) -> Rehearsal:
     """Update a clone, and find out what that did to it."""
     with tempfile.TemporaryDirectory(prefix="musthappen-") as folder:
@@ -175,7 +175,7 @@ def _clone(project: Path, clone: Path) -> Path:
 
 
 def _merge_into_clone(
-    twin: Path, data: Mapping[str, str], options: Options
+    twin: Path, data: Mapping[str, str], options: UpdateOptions
 ) -> str | None:
     """Update a clone, and return to which version."""
     ref = options.ref

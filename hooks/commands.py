@@ -73,6 +73,9 @@ def run(
         except subprocess.TimeoutExpired:
             _stop(process)
             output = f"{process.communicate()[0]}\nstopped after {time_limit:.0f} s"
+        except BaseException:
+            _stop(process)
+            raise
         finally:
             _running.discard(process)
 

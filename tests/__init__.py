@@ -1,1 +1,1 @@
-"""Proofs that every variant renders, runs and keeps its promise, and that bad input is refused."""
+"""Prove that every variant renders, runs and keeps its promise."""

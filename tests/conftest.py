@@ -1,9 +1,10 @@
-"""What the tests share: each variant rendered once, the command, and how many tests it ran."""
+"""Share among the tests: each variant rendered once, the command, and what it ran."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 
 @pytest.fixture(scope="session")
 def projects(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of the rendered projects, which are to look at but not to change."""
+    """Return the folder of the rendered projects, which no test changes."""
     return tmp_path_factory.mktemp("projects")
 
 
@@ -64,7 +65,7 @@ def project(variant: Variant, projects: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
-    """Return the template of the working tree in a repository, which no test changes."""
+    """Return the working tree's template in a repository, which no test changes."""
     return Template(tmp_path_factory.mktemp("template"))
 
 
@@ -82,37 +83,53 @@ def started(
 
 @pytest.fixture
 def musthappen(tmp_path: Path) -> Command:
-    """Run the command as a user does whose terminal is elsewhere, in an empty folder."""
+    """Run the command as a user does, in an empty folder and without a terminal."""
 
     def run(
-        *arguments: str, time_limit: float = 300
+        *arguments: str, time_limit: float = 1200
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        with subprocess.Popen(
             [Path(sys.executable).parent / "musthappen", *arguments],
             cwd=tmp_path,
             env={**os.environ, "COLUMNS": "100"},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=time_limit,
-            check=False,
-        )
+        ) as process:
+            try:
+                said = process.communicate(timeout=time_limit)
+            except BaseException:
+                _stop(process)
+                raise
+
+        return subprocess.CompletedProcess(process.args, process.returncode, *said)
 
     return run
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Let the command end what it has started, and make sure that it ends itself."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=120)
+    process.kill()
 
 
 @pytest.fixture
 def musthappen_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Command:
-    """Run the command as from elsewhere, but in this process: to start one takes a second."""
+    """Run the command likewise, but in this process: starting one takes a second."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["musthappen", *arguments])
         capfd.readouterr()
+
         with pytest.raises(SystemExit) as end:
             cli.main()
+
         said = capfd.readouterr()
         code = end.value.code if isinstance(end.value.code, int) else 0
         return subprocess.CompletedProcess(sys.argv, code, said.out, said.err)
@@ -126,6 +143,7 @@ def pytest_terminal_summary(
 ) -> Iterator[None]:
     """Say at the end how many tests each variant ran."""
     yield
+
     rows = [
         value
         for report in terminalreporter.getreports("passed")

@@ -1,4 +1,4 @@
-"""Releases of the template and projects under git, because Copier updates between commits only."""
+"""Release the template and put projects under git: Copier updates between commits."""
 
 import shutil
 import subprocess
@@ -45,6 +45,7 @@ def git(folder: Path, *arguments: str) -> str:
         text=True,
         check=False,
     )
+
     assert done.returncode == 0, (
         f"git {' '.join(arguments)}: {done.stdout}{done.stderr}"
     )
@@ -60,7 +61,7 @@ def commit(folder: Path, message: str = "Change something") -> None:
 
 
 class Template:
-    """The template as it is in the working tree, committed or not, in a repository of its own."""
+    """The working tree's template, committed or not, in a repository of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -87,6 +88,7 @@ class Template:
     ) -> Path:
         """Make a project as a user does, and record it in a repository."""
         data = {"project_name": NAME, **variant.answers, **answers}
+
         with compiled_once():
             run_copy(
                 str(self.folder),
@@ -96,6 +98,7 @@ class Template:
                 defaults=True,
                 quiet=True,
             )
+
         commit(project, "Start")
         return project
 
@@ -120,7 +123,7 @@ def switch_to(project: Path, source: Variant, target: Variant) -> None:
 
 
 def update(project: Path, ref: str | None = None) -> None:
-    """Do `copier update --defaults`: take the template's newest release, or the one named."""
+    """Do `copier update --defaults`: take the newest release, or the one named."""
     with compiled_once():
         run_update(project, vcs_ref=ref, defaults=True, overwrite=True, quiet=True)
 
@@ -136,7 +139,7 @@ def tree(project: Path) -> Tree:
 
 
 def differences(ours: Tree, theirs: Tree) -> list[str]:
-    """Return which paths two trees do not share, or hold with another content or mode."""
+    """Return the paths that two trees do not share, or hold in different ways."""
     return sorted(
         path
         for path in ours.keys() | theirs.keys()
@@ -145,8 +148,9 @@ def differences(ours: Tree, theirs: Tree) -> list[str]:
 
 
 def conflicts(project: Path) -> list[str]:
-    """Return where an update could not be merged: unmerged paths, markers and rejected hunks."""
+    """Return the paths that are unmerged, hold markers or are rejected hunks."""
     unmerged = git(project, "diff", "--name-only", "--diff-filter=U").splitlines()
+
     marked = [
         str(path.relative_to(project))
         for path in _paths(project)
@@ -156,6 +160,7 @@ def conflicts(project: Path) -> list[str]:
             and (b"<<<<<<< " in path.read_bytes() or b">>>>>>> " in path.read_bytes())
         )
     ]
+
     return sorted({*unmerged, *marked})
 
 

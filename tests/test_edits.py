@@ -1,4 +1,4 @@
-"""What somebody changed in the template's own files stays, or becomes a conflict that is seen.
+"""What somebody changed in the template's files stays, or becomes a visible conflict.
 
 The one exception is a file whose path leaves the project with its answers, as most do
 on the way back to nice to have: Copier deletes it, changed or not, and `musthappen
@@ -48,10 +48,11 @@ def edit_everything(project: Path, *, part: float) -> list[str]:
 def expect_edits(
     project: Path, paths: list[str], fresh: Path
 ) -> tuple[list[str], list[str]]:
-    """Expect that every edit survived or is a conflict, and return which paths did which."""
+    """Expect that every edit survived or is a conflict; return which path is which."""
     clashing = conflicts(project)
     assert git(project, "diff", "--name-only", "--diff-filter=U").split() == clashing
     assert [path for path in paths if MINE not in (project / path).read_text()] == []
+
     survived = [path for path in paths if path not in clashing]
     for path in survived:
         merged = (project / path).read_text()

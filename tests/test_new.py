@@ -1,19 +1,12 @@
 """`musthappen new` makes a project that runs as it says, with no server installed."""
 
 import json
-import os
-import pty
 import re
-import select
 import shlex
-import signal
-import socket
 import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
 from pathlib import Path
@@ -22,8 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
+from generator.rendering import ANSWERS
+from generator.services import eventually, free_port
 from generator.variants import Variant
 from tests.conftest import ROOT, Command
+from tests.terminal import DOWN, ENTER, Terminal
 
 PREPARED = ("--no-install", "--no-git", "--no-pre-commit")
 
@@ -68,55 +64,46 @@ def test_its_next_steps_give_a_service_that_runs_a_task(
         status, headers = curl(first_request, base)
         assert status == 202
         if variant.has_broker:
-            wait_until(lambda: get(base + headers["Location"])["status"] == "succeeded")
+            task = base + headers["Location"]
+            eventually(lambda: get(task)["status"] == "succeeded", "the task succeeds")
 
 
 @contextmanager
 def running(command: str, directory: Path) -> Iterator[str]:
     """Run the printed command on a free port; yield the service's address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     base = f"http://127.0.0.1:{port}"
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(directory)}
-    service = subprocess.Popen(
-        ["bash", "-c", f"{command} --port {port}"],
+
+    with subprocess.Popen(
+        # When the pipe closes, as the test or its process ends, everything is killed.
+        ["bash", "-c", f"{command} --port {port} & cat; kill -KILL 0"],
         cwd=directory,
-        env=environment,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(directory)},
+        stdin=subprocess.PIPE,
         start_new_session=True,
-    )
-    try:
-        wait_until(lambda: get(f"{base}/readyz") is not None)
+    ):
+        eventually(lambda: get(f"{base}/readyz") is not None, "the service is ready")
         yield base
-    finally:
-        os.killpg(service.pid, signal.SIGTERM)
-        service.wait(30)
 
 
 def curl(command: str, base: str) -> tuple[int, Message]:
-    """Send the request that a curl command line describes; return its status and headers."""
+    """Send the request of a curl command line; return its status and headers."""
     _, _, address, _, header, _, body = shlex.split(command)
     name, _, value = header.partition(": ")
     request = urllib.request.Request(
         base + address.removeprefix("localhost:8000"), body.encode(), {name: value}
     )
-    with urllib.request.urlopen(request) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.status, answer.headers
 
 
 def get(url: str) -> Any:
     """Return what is answered, or None while nothing answers."""
     try:
-        with urllib.request.urlopen(url) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return json.load(answer)
-    except urllib.error.URLError:
+    except OSError:
         return None
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
 
 
 def test_every_step_can_be_declined(musthappen: Command, tmp_path: Path) -> None:
@@ -137,9 +124,7 @@ def test_without_a_terminal_the_folder_and_the_defaults_answer(
     made = musthappen("new", "order-service", *PREPARED)
 
     assert made.returncode == 0, made.stderr
-    answers = yaml.safe_load(
-        (tmp_path / "order-service/.copier-answers.yml").read_text()
-    )
+    answers = yaml.safe_load((tmp_path / "order-service" / ANSWERS).read_text())
     assert answers["project_name"] == "Order Service"
     assert answers["project_slug"] == "order-service"
     assert answers["delivery"] == "must_happen"
@@ -194,78 +179,25 @@ def test_a_step_that_fails_is_named_and_the_project_stays(
     assert (tmp_path / "shop/pyproject.toml").exists()
 
 
-class Terminal:
-    """The command in a terminal: what it shows, and keys to press."""
-
-    def __init__(self, directory: Path, *arguments: str, columns: int = 80) -> None:
-        ours, theirs = pty.openpty()
-        program = Path(sys.executable).parent / "musthappen"
-        self.process = subprocess.Popen(
-            [program, *arguments],
-            cwd=directory,
-            env={
-                **os.environ,
-                "TERM": "xterm-256color",
-                "COLUMNS": str(columns),
-                "LINES": "50",
-            },
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
-        os.close(theirs)
-        self._terminal = ours
-        self.shown = ""
-
-    def wait_for(self, text: str) -> None:
-        """Wait until a text is shown after the last key press."""
-        deadline = time.monotonic() + 60
-        while text not in self.shown:
-            assert time.monotonic() < deadline, self.shown
-            self._read()
-
-    def press(self, keys: str) -> None:
-        """Press keys."""
-        self.shown = ""
-        os.write(self._terminal, keys.encode())
-
-    def wait_for_end(self) -> int:
-        """Return the exit code."""
-        while self.process.poll() is None:
-            self._read()
-        return self.process.returncode
-
-    def _read(self) -> None:
-        if select.select([self._terminal], [], [], 0.1)[0]:
-            try:
-                seen = os.read(self._terminal, 65536).decode(errors="replace")
-            except OSError:  # The other end is closed.
-                return
-            self.shown += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen)
-
-
-ENTER, DOWN = "\r", "\x1b[B"
-
-
 def test_in_a_terminal_it_asks(tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path, "new", "shop", *PREPARED)
-    terminal.wait_for("What is the service called?")
-    terminal.press(" Two" + ENTER)
-    terminal.wait_for("distribution, containers")
-    terminal.press(ENTER)
-    terminal.wait_for("What happens if a background task is lost?")
-    terminal.press(ENTER)
-    terminal.wait_for("Which engine runs the tasks?")
-    terminal.press(DOWN + DOWN + ENTER)
-    terminal.wait_for("ARQ speaks only Redis")
-    terminal.press(ENTER)
-    terminal.wait_for("Make it?")
-    assert not (tmp_path / "shop").exists()
-    terminal.press("y" + ENTER)
+    with Terminal(tmp_path, "new", "shop", *PREPARED) as terminal:
+        terminal.wait_for("What is the service called?")
+        terminal.press(" Two" + ENTER)
+        terminal.wait_for("distribution, containers")
+        terminal.press(ENTER)
+        terminal.wait_for("What happens if a background task is lost?")
+        terminal.press(ENTER)
+        terminal.wait_for("Which engine runs the tasks?")
+        terminal.press(DOWN + DOWN + ENTER)
+        terminal.wait_for("ARQ speaks only Redis")
+        terminal.press(ENTER)
+        terminal.wait_for("Make it?")
+        assert not (tmp_path / "shop").exists()
+        terminal.press("y" + ENTER)
 
-    assert terminal.wait_for_end() == 0
-    answers = yaml.safe_load((tmp_path / "shop/.copier-answers.yml").read_text())
+        assert terminal.wait_for_end() == 0
+
+    answers = yaml.safe_load((tmp_path / "shop" / ANSWERS).read_text())
     assert (answers["project_name"], answers["project_slug"]) == (
         "Shop Two",
         "shop-two",
@@ -275,17 +207,18 @@ def test_in_a_terminal_it_asks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", ["\x03", "n"])
 def test_stopped_it_has_written_nothing(stop: str, tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path, "new", "shop", "--data=delivery=nice_to_have")
-    terminal.wait_for("What is the service called?")
-    if stop == "n":
-        terminal.press(ENTER)
-        terminal.wait_for("distribution, containers")
-        terminal.press(ENTER)
-        terminal.wait_for("Make it?")
-        terminal.press("n" + ENTER)
-    else:
-        terminal.press(stop)
+    with Terminal(tmp_path, "new", "shop", "--data=delivery=nice_to_have") as terminal:
+        terminal.wait_for("What is the service called?")
+        if stop == "n":
+            terminal.press(ENTER)
+            terminal.wait_for("distribution, containers")
+            terminal.press(ENTER)
+            terminal.wait_for("Make it?")
+            terminal.press("n" + ENTER)
+        else:
+            terminal.press(stop)
 
-    assert terminal.wait_for_end() == 2
-    assert "nothing was written" in terminal.shown
+        assert terminal.wait_for_end() == 2
+        assert "nothing was written" in terminal.shown
+
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What keeps old projects updatable: rules for maintainers, as far as a program can hold them.
+"""What keeps old projects updatable: the rules that a program can hold maintainers to.
 
 The rules are in CONTRIBUTING.md, the facts behind them in docs/decisions.
 """
@@ -79,7 +79,7 @@ FORBIDDEN = {
 
 
 def sources(tree: Path = TREE) -> dict[str, set[str]]:
-    """Return the paths of the template's files, as rendered, by the layer that they stand in."""
+    """Return the paths of the template's files, as rendered, by their layer."""
     found: dict[str, set[str]] = {}
     for path in tree.glob("*/**/*"):
         if path.is_file() and "__pycache__" not in path.parts:
@@ -237,24 +237,27 @@ def objections(records: list[dict[str, Any]]) -> list[str]:
     for older, newer in itertools.pairwise(records):
         if not newer.get("note"):
             found.append("a change has no note for those who answered before")
+
         for name, details in older["questions"].items():
             if name not in newer["questions"]:
                 found.append(f"{name} is gone: answers to it would be forgotten")
                 continue
             kept = newer["questions"][name].get("choices", [])
             found += [
-                f"{name} no longer offers {choice}: those who chose it would get the default"
+                f"{name} no longer offers {choice}:"
+                " those who chose it would get the default"
                 for choice in details.get("choices", [])
                 if choice not in kept
             ]
+
     return found
 
 
 def test_the_questions_are_those_on_record() -> None:
     records = yaml.safe_load(RECORD.read_text())
     assert fingerprint(dict(read_questions(ROOT))) == records[-1]["questions"], (
-        f"a question changed: add an entry to {RECORD.name}, with a note that says what becomes of"
-        " projects that have the old answer"
+        f"a question changed: add an entry to {RECORD.name}, with a note that says"
+        " what becomes of projects that have the old answer"
     )
     assert objections(records) == []
 

@@ -85,7 +85,7 @@ def answers(project: Path) -> dict[str, str]:
 def failures_of_updates(
     template: Template, releases: list[str], variants: Iterable[Variant], folder: Path
 ) -> dict[str, object]:
-    """Update projects from these releases to the newest one, and compare them with fresh ones."""
+    """Update projects of these releases to the newest; compare them with fresh ones."""
     failed: dict[str, object] = {}
     for release in releases:
         for variant in variants:
@@ -93,6 +93,7 @@ def failures_of_updates(
             project = template.generate(place / "old", variant, ref=release)
             before = answers(project)
             update(project)
+
             fresh = template.generate(place / "fresh", variant, ref=NEXT, **before)
             differing = differences(
                 without_bookkeeping(tree(project)), without_bookkeeping(tree(fresh))
@@ -101,6 +102,7 @@ def failures_of_updates(
                 failed[f"{variant.name} from {release}"] = (
                     conflicts(project) or differing
                 )
+
     return failed
 
 
@@ -219,6 +221,7 @@ def test_a_ledger_that_changed_keeps_its_rows(
         for database in databases:
             check(project, "alembic", "upgrade", "heads", **database)
             check(project, "python", "-c", ENQUEUE, **database)
+
         update(project)
         assert conflicts(project) == []
         assert lost_promises(project) == []
@@ -227,6 +230,7 @@ def test_a_ledger_that_changed_keeps_its_rows(
         shutil.copy(project / "uv.lock", fresh)
         assert differences(tree(project), tree(fresh)) == []
         commit(project, "Update")
+
         for database in databases:
             check(project, "alembic", "upgrade", "heads", **database)
             _expect_what_was_recorded(project, database)
@@ -244,12 +248,12 @@ def _expect_what_was_recorded(project: Path, database: Mapping[str, str]) -> Non
     with deployments(deployment):
         deployment.start("api")
         deployment.wait_until_ready()
+
         eventually(
             lambda: (
                 [task["status"] for task in deployment.tasks()] == ["succeeded"] * 20
             ),
-            within=60,
-            what="all recorded tasks run",
+            "all recorded tasks run",
         )
         assert deployment.request("/parcels/totals") == dict.fromkeys(
             ("accepted", "delivered", "deliveries"), 20

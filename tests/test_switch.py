@@ -1,4 +1,4 @@
-"""A project that changes its answers becomes what it would have been with them from the start."""
+"""A project that changes its answers becomes what it would always have been."""
 
 import itertools
 import shutil

@@ -1,8 +1,9 @@
-"""`musthappen update`, and what plain Copier does silently: shown, refused, kept or named."""
+"""An update shows, refuses, keeps or names what plain Copier does silently."""
 
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,11 @@ import pytest
 import yaml
 
 from generator.rendering import ANSWERS
+from generator.services import eventually
 from generator.variants import VARIANTS, Variant
 from tests.conftest import Command
 from tests.releases import EVERY_PROJECT, Template, commit, git
-from tests.test_new import ENTER, Terminal
+from tests.terminal import ENTER, Terminal
 from tests.test_refusals import assert_refused
 
 BIN = Path(sys.executable).parent
@@ -42,12 +44,14 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Template:
     """Return the template with two releases, and a commit that is not released yet."""
     template = Template(tmp_path_factory.mktemp("releases"))
     template.release("v1.0.0")
+
     project = template.folder / EVERY_PROJECT
     template.replace(f"{EVERY_PROJECT}/{CHANGED}", OLD, NEW)
     (project / ADDED).write_text("Added.\n")
     for path in DROPPED:
         (project / path).unlink()
     template.release("v1.1.0")
+
     (project / ADDED).write_text("Changed.\n")
     commit(template.folder)
     return template
@@ -248,7 +252,7 @@ def test_a_switch_locks_the_new_engine(start: Start, musthappen: Command) -> Non
 
 
 def pretend_installed(project: Path, exit_code: int) -> None:
-    """Give the project a Python that says what it is asked to do, and how that ended."""
+    """Give the project a Python that notes what it is asked to do, and ends so."""
     python = project / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(
@@ -272,23 +276,26 @@ def test_in_a_terminal_it_asks_and_offers_the_tests(
 ) -> None:
     project = start("celery-redis")
     pretend_installed(project, 0)
-    terminal = Terminal(tmp_path, "update", "shop", "--no-install")
-    for question in (
+    questions = (
         "service called",
         "distribution",
         "task is lost",
         "Which engine",
         "Which brok",
-    ):
-        terminal.wait_for(question)
-        terminal.press(ENTER)
-    terminal.wait_for("Update to v1.1.0?")
-    assert git(project, "status", "--porcelain") == ""
-    terminal.press(ENTER)
-    terminal.wait_for("Run the tests")
-    terminal.press(ENTER)
+    )
 
-    assert terminal.wait_for_end() == 0
+    with Terminal(tmp_path, "update", "shop", "--no-install") as terminal:
+        for question in questions:
+            terminal.wait_for(question)
+            terminal.press(ENTER)
+        terminal.wait_for("Update to v1.1.0?")
+        assert git(project, "status", "--porcelain") == ""
+        terminal.press(ENTER)
+        terminal.wait_for("Run the tests")
+        terminal.press(ENTER)
+
+        assert terminal.wait_for_end() == 0
+
     assert answers(project)["_commit"] == "v1.1.0"
     assert "tests/delivery/bare" in (project / ".venv/bin/python.asked").read_text()
 
@@ -297,16 +304,40 @@ def test_stopped_in_a_terminal_it_has_written_nothing(
     start: Start, tmp_path: Path
 ) -> None:
     untouched = everything(start())
-    terminal = Terminal(tmp_path, "update", "shop")
-    for question in ("service called", "distribution", "task is lost"):
-        terminal.wait_for(question)
-        terminal.press(ENTER)
-    terminal.wait_for("Update to v1.1.0?")
-    terminal.press("n" + ENTER)
 
-    assert terminal.wait_for_end() == 2
-    assert "nothing was written" in terminal.shown
+    with Terminal(tmp_path, "update", "shop") as terminal:
+        for question in ("service called", "distribution", "task is lost"):
+            terminal.wait_for(question)
+            terminal.press(ENTER)
+        terminal.wait_for("Update to v1.1.0?")
+        terminal.press("n" + ENTER)
+
+        assert terminal.wait_for_end() == 2
+        assert "nothing was written" in terminal.shown
+
     assert everything(tmp_path / "shop") == untouched
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_command_ends_what_it_has_started(
+    number: signal.Signals, start: Start, tmp_path: Path
+) -> None:
+    start()
+    git, pid = tmp_path / "git", tmp_path / "pid"
+    git.write_text(f"#!/bin/sh\necho $$ >'{pid}'\nexec sleep 1000\n")
+    git.chmod(0o755)
+
+    with subprocess.Popen(
+        [BIN / "musthappen", "update", "shop"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+    ) as command:
+        eventually(lambda: pid.exists() and pid.read_text().strip(), "git runs")
+        command.send_signal(number)
+        assert command.wait(600) != 0
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
 def test_plain_copier_says_what_it_did_not(start: Start) -> None:

@@ -36,6 +36,7 @@ def test_the_questions_allow_exactly_the_variants() -> None:
         "engine",
         "broker",
     ]
+
     values = {
         name: [
             choice if isinstance(choice, str) else choice["value"]
@@ -43,11 +44,13 @@ def test_the_questions_allow_exactly_the_variants() -> None:
         ]
         for name in ("delivery", "engine", "broker")
     }
+
     offered = {
         (delivery, engine, broker)
         for delivery, engine, broker in itertools.product(*values.values())
         if delivery == "must_happen" and (engine, broker) != ("arq", "rabbitmq")
     }
+
     known = {tuple(v.answers.values()) for v in VARIANTS.values() if v.has_broker}
     assert known == offered
 

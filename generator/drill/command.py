@@ -20,6 +20,7 @@ from generator.drill.report import Progress
 from generator.drill.session import Result
 from generator.drill.session import drill as drill_copy
 from generator.drill.target import Target, find_targets, prepare
+from generator.options import Template
 from generator.rendering import find_template
 from hooks import before
 from hooks.refusal import Refusal
@@ -89,12 +90,6 @@ Earlier = Annotated[
 ]
 Keep = Annotated[
     Path | None, typer.Option(help="Where to leave the copies, with their logs.")
-]
-Template = Annotated[
-    Path | None,
-    typer.Option(
-        help="A clone of the Must Happen repository, if not the one we run from."
-    ),
 ]
 
 

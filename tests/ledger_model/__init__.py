@@ -1,4 +1,4 @@
-"""A model of the ledger: its real code under every interleaving and crash that chance comes upon.
+"""Model the ledger: run its real code under interleavings and crashes by chance.
 
 It runs inside a generated project, whose environment it needs: `python -m ledger_model
 --help`.

@@ -1,4 +1,4 @@
-"""Run the model: by default the same examples each time, stopping at the first that fails."""
+"""Run the model: by default the same examples each time, up to one that fails."""
 
 import argparse
 import gc
@@ -27,9 +27,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     seed = secrets.randbelow(2**32) if options.seed == "random" else int(options.seed)
-    print(
-        f"{options.examples} examples of {options.steps} steps, seed {seed}", flush=True
-    )  # noqa: T201
+    _say(f"{options.examples} examples of {options.steps} steps, seed {seed}")
+
     with _postgresql() if options.postgresql else _sqlite() as url:
         os.environ["DATABASE_URL"] = url
         os.environ["BROKER_URL"] = "redis://stand-in"
@@ -57,9 +56,11 @@ def main() -> None:
             time.perf_counter() - started[0],
             time.process_time() - started[1],
         )
-        print(
-            f"sound: {options.examples} examples in {seconds:.0f} s, CPU {busy:.0f} s"
-        )  # noqa: T201
+        _say(f"sound: {options.examples} examples in {seconds:.0f} s, CPU {busy:.0f} s")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
 
 
 @contextmanager
@@ -72,7 +73,8 @@ def _sqlite() -> Iterator[str]:
 
 @contextmanager
 def _postgresql() -> Iterator[str]:
-    from tests.delivery.support.database import Database, sibling  # noqa: PLC0415 - the project's own
+    # The project's own.
+    from tests.delivery.support.database import Database, sibling  # noqa: PLC0415
     from tests.delivery.support.reaper import Reaper  # noqa: PLC0415
     from tests.delivery.support.servers import start_postgresql  # noqa: PLC0415
 

@@ -1,6 +1,7 @@
-"""Workers and relays that stop where the model wants them to, around the project's own code."""
+"""Let workers and relays stop where the model wants, around the project's own code."""
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
@@ -81,7 +82,7 @@ class Actor:
         loop.run_until_complete(self._settled)
 
     def end(self, *, dies: bool) -> None:
-        """End it: by a death, or by a cancellation as at a shutdown, to which it may react."""
+        """End it: by a death, or by a cancellation as at a shutdown."""
         if not self.task.done():
             fuse.is_dead = fuse.is_dead or dies
             self._settled = loop.create_future()
@@ -118,7 +119,7 @@ _actor: ContextVar[Actor | None] = ContextVar("_actor", default=None)
 
 
 class Worker(Actor):
-    """Executes one message, or what was claimed; its body and its heart beat only by order."""
+    """Executes one message, or what was claimed; its body and heart beat by order."""
 
     needed = frozenset({"heart", "body"})
 
@@ -144,6 +145,7 @@ class Worker(Actor):
         self._body = asyncio.current_task()
         self.attempt = context.attempt
         has_effect = False
+
         while True:
             deed = await self.parking("body")
             if deed.effect and not has_effect:
@@ -161,7 +163,7 @@ class Worker(Actor):
 
 
 class Relay(Actor):
-    """Publishes, or looks for what was lost; it stands still before the broker if it parks."""
+    """Publishes, or looks for what was lost; one that parks stops before the broker."""
 
     needed = frozenset({"broker"})
 
@@ -180,7 +182,7 @@ class Relay(Actor):
 
 
 class Broker:
-    """A list in place of a broker, with the two functions that an engine has for one."""
+    """A list in place of a broker, with an engine's two functions for one."""
 
     def __init__(self) -> None:
         self.waiting: list[Message] = []
@@ -194,6 +196,7 @@ class Broker:
         actor = _actor.get()
         messages = sorted(messages, key=lambda message: (-message.priority, message.id))
         answer = Answer.ACCEPTED
+
         try:
             if actor:
                 actor.on_its_way = messages
@@ -202,6 +205,7 @@ class Broker:
                 fuse.die()
             if answer is Answer.REFUSED:
                 _refuse()
+
             self._accept(
                 messages[: len(messages) // 2] if answer is Answer.HALF else messages
             )
@@ -241,7 +245,7 @@ class Broker:
 
 
 class _Asyncio:
-    """The module `asyncio` for `execute`, whose heart beats when the model wants it to."""
+    """The module `asyncio` for `execute`, whose heart beats when the model wants."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(asyncio, name)
@@ -256,6 +260,7 @@ class _Asyncio:
         if timeout is None or worker is None:
             await asyncio.wait(tasks, return_when=return_when)
             return
+
         beat = worker.parking("heart")
         [attempt] = tasks
         attempt.add_done_callback(
@@ -268,7 +273,7 @@ class _Asyncio:
 
 
 class Overheard(logging.Handler):
-    """Keeps the errors that the project's code has only logged, but for those that are expected."""
+    """Keeps the unexpected errors that the project's code has only logged."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -316,6 +321,12 @@ async def patient(task: TaskContext) -> str:
 async def single(task: TaskContext) -> str:
     """Do what the model says, with one attempt, in a queue of its own."""
     return await _play(task)
+
+
+stranger = dataclasses.replace(
+    patient, name="of_another_release", queue="of_another_release"
+)
+"""A task that this release's workers do not know, in a queue unknown to them too."""
 
 
 def act(work: Coroutine[Any, Any, object], fault: Fault | None) -> None:

@@ -1,4 +1,4 @@
-"""Let a process die, or its database or broker fail it, at a chosen statement of what it does."""
+"""Let a process die, or its database or broker fail it, at a chosen statement."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import asyncpg
 
 
 class ProcessDied(BaseException):
-    """The process is no more: none of its statements reaches the database after this."""
+    """The process is no more: no other statement of it reaches the database."""
 
 
 class Unreachable(ConnectionError):  # noqa: N818
@@ -25,14 +25,14 @@ class Kind(StrEnum):
 
 
 class Fault(NamedTuple):
-    """Something that happens at a moment: each statement or commit has one before and one after."""
+    """Something that happens at a moment, before or after a statement or commit."""
 
     kind: Kind
     moment: int
 
 
 class Fuse:
-    """Counts the moments of the process that acts at present; the others stand still meanwhile."""
+    """Counts the moments of the process that acts; the others stand still meanwhile."""
 
     def __init__(self) -> None:
         self.is_dead = False
@@ -54,9 +54,11 @@ class Fuse:
         """Let a moment pass."""
         if self.is_dead:
             raise ProcessDied
+
         moment, self._moments = self._moments, self._moments + 1
         if self._fault is None or self._fault.moment != moment:
             return
+
         if self._fault.kind is Kind.DIES:
             self.die()
         if self._fault.kind is Kind.ERROR:
@@ -64,7 +66,7 @@ class Fuse:
         raise asyncio.CancelledError
 
     def attach(self, dialect: Any) -> None:
-        """Count every statement and commit that is sent; a roll-back needs no process."""
+        """Count the statements and commits sent; a roll-back needs no process."""
         for name in ("do_execute", "do_commit"):
             setattr(dialect, name, self._between_moments(getattr(dialect, name)))
         send_past_sqlalchemy = asyncpg.Connection.fetchmany

@@ -1,21 +1,18 @@
-"""What may happen to tasks in any order, and what must be true of them after each step."""
+"""Let anything happen to tasks, in any order, and judge each step by the laws."""
 
 import dataclasses
 import itertools
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from sqlalchemy import text
+from hypothesis.stateful import initialize, precondition, rule
 
-from app.database import Base, database_engine, session_factory
+from app.database import session_factory
 from app.delivery import ledger, relay
-from app.settings import settings
 
 from .actors import (
-    Actor,
     Answer,
     Deed,
     Relay,
@@ -23,25 +20,18 @@ from .actors import (
     act,
     loop,
     patient,
-    set_the_stage,
     single,
+    stranger,
     write,
 )
 from .faults import Fault, Kind, fuse
-from .storage import WRITES, Row, Snapshot, open_storage, quicken_sqlite
-
-IS_SQLITE = database_engine.dialect.name == "sqlite"
-LEASE = timedelta(seconds=settings.lease_seconds)
-RETENTION = timedelta(days=settings.retention_days)
+from .laws import LEASE, RETENTION, Doing, Judge, doing, is_due, is_stuck
+from .stage import IS_SQLITE, broker, storage
+from .storage import Row
 
 MAX_TASKS = 6
 MAX_WORKERS = 4
 MAX_RELAYS = 2
-
-stranger = dataclasses.replace(
-    patient, name="of_another_release", queue="of_another_release"
-)
-"""A task that this release's workers do not know, in a queue that they do not know either."""
 
 FAULTS = st.sampled_from(
     [None] * 120 + [Fault(kind, n) for kind in Kind for n in range(8)]
@@ -72,58 +62,21 @@ DEEDS = st.sampled_from(
 )
 
 
-class Broken(AssertionError):  # noqa: N818
-    """The ledger has not kept its word."""
-
-
-class Doing(NamedTuple):
-    """Who acts in a step, as far as it decides what may change."""
-
-    what: frozenset[str]
-    task: UUID | None = None
-    attempt: int = 0
-    granted: int = 0
-
-
-def doing(*what: str, **details: Any) -> Doing:
-    """Say what a step does."""
-    return Doing(frozenset(what), **details)
-
-
-async def _prepare() -> None:
-    async with database_engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-        await connection.execute(text(WRITES))
-
-
-if IS_SQLITE:
-    quicken_sqlite(database_engine)
-broker, overheard = set_the_stage()
-storage = open_storage(database_engine, loop)
-act(_prepare(), None)
-
-
-class Ledger(RuleBasedStateMachine):
-    """The ledger, with any number of processes around it that may fail at any statement."""
+class Ledger(Judge):
+    """The ledger, and processes around it that may fail at any statement."""
 
     def __init__(self) -> None:
         super().__init__()
-        loop.run_until_complete(storage.clear())
         # Those of one millisecond have no order, by which messages and claims are
         # sorted.
         numbers = itertools.count(1)
         ledger.uuid7 = lambda *_: UUID(int=next(numbers))
-        broker.__init__()  # type: ignore[misc]
         relay.BATCH = 3
-        overheard.errors.clear()
-        fuse.reset()
-        self.now: Snapshot = loop.run_until_complete(storage.look())
+
         self.workers: list[Worker] = []
         self.relays: list[Relay] = []
         self.sessions: list[Any] = []
         self.claims: set[tuple[UUID, int]] = set()
-        self.pruned: set[UUID] = set()
-        self.is_sound = True
         self.broker_comes_back_empty = False
 
     @initialize(broker_comes_back_empty=st.booleans(), task=TASKS, count=COUNTS)
@@ -155,6 +108,7 @@ class Ledger(RuleBasedStateMachine):
     ) -> None:
         # It would wait for another's key to be decided.
         has_key = has_key and not self.sessions
+
         options = dataclasses.replace(
             task, delay=timedelta(seconds=delay), key="key" if has_key else None
         )
@@ -175,6 +129,7 @@ class Ledger(RuleBasedStateMachine):
                 )
                 if recorded.created:
                     await write(session, "request", recorded.id)
+
             if stays_open and len(self.sessions) < 2:
                 self.sessions.append(session)
                 return
@@ -260,7 +215,7 @@ class Ledger(RuleBasedStateMachine):
         fuse.reset()
         if acting.is_over:
             self.relays.remove(acting)
-            self._demand_no_failure(acting)
+            self.demand_no_failure(acting)
 
     @precondition(
         lambda self: self._is_any_unfinished() and len(self.relays) < MAX_RELAYS
@@ -271,7 +226,7 @@ class Ledger(RuleBasedStateMachine):
         self.publish(parks=False, answer=Answer.ACCEPTED, fault=None)
 
     def _is_anything_due(self) -> bool:
-        return any(_is_due(row, self.now) for row in self.now.rows.values())
+        return any(is_due(row, self.now) for row in self.now.rows.values())
 
     def _is_any_published(self) -> bool:
         rows = self.now.rows.values()
@@ -301,6 +256,7 @@ class Ledger(RuleBasedStateMachine):
         message = broker.waiting[at]
         if not will_repeat:
             del broker.waiting[at]
+
         before = self.now.rows.get(message.id)
         self._execute(message.id, fault)
         after = self.now.rows.get(message.id)
@@ -349,6 +305,7 @@ class Ledger(RuleBasedStateMachine):
 
         act(claim(), fault)
         self.look(doing("take"))
+
         # PostgreSQL knows no order.
         for claimed in sorted(claims, key=lambda each: each.id):
             self._start(Worker(claimed.id, claimed))
@@ -365,7 +322,7 @@ class Ledger(RuleBasedStateMachine):
         self._after_worker(worker)
         if not worker.is_over:
             if (worker.task_id, worker.attempt) in self.claims:
-                self._break(
+                self.complain(
                     f"two workers have attempt {worker.attempt} of {worker.task_id}"
                 )
             self.claims.add((worker.task_id, worker.attempt))
@@ -393,11 +350,12 @@ class Ledger(RuleBasedStateMachine):
         worker.go("heart")
         self._after_worker(worker)
         goes_on = fault is None and not worker.is_over
+
         # A cancellation that arrives here is a shutdown: the attempt is given back.
         self.look(doing("beat", "end", task=worker.task_id, attempt=worker.attempt))
         wake_at = self.now.rows[worker.task_id].wake_at if goes_on else None
         if wake_at and wake_at < self.now.now + LEASE / 2:
-            self._break("a heartbeat has not renewed the lease")
+            self.complain("a heartbeat has not renewed the lease")
 
     @precondition(lambda self: self.workers)
     @rule(pick=PICK, dies=st.booleans(), fault=FAULTS)
@@ -413,7 +371,7 @@ class Ledger(RuleBasedStateMachine):
         fuse.reset()
         if worker.is_over:
             self.workers.remove(worker)
-            self._demand_no_failure(worker)
+            self.demand_no_failure(worker)
 
     # --- Operators, and time.
 
@@ -445,84 +403,31 @@ class Ledger(RuleBasedStateMachine):
         broker.reasons += sum(len(each.on_its_way) for each in self.relays)
         loop.run_until_complete(storage.pass_time(seconds))
         before, self.now = self.now, loop.run_until_complete(storage.look())
+
         # What was published long ago is published again, whatever the broker says.
         broker.reasons += sum(
             old.published_at is not None
-            and not _is_due(old, before)
-            and _is_due(self.now.rows[old.id], self.now)
+            and not is_due(old, before)
+            and is_due(self.now.rows[old.id], self.now)
             for old in before.rows.values()
             if old.status == "queued"
         )
 
-    # --- What must be true.
-
-    def look(self, act: Doing, *, is_racy: bool = False) -> None:
-        """Compare what is committed now with what was before the step."""
-        before, self.now = self.now, loop.run_until_complete(storage.look())
-        for task_id in before.rows.keys() | self.now.rows.keys():
-            old, new = before.rows.get(task_id), self.now.rows.get(task_id)
-            if old == new:
-                continue
-            if complaint := _complaint(old, new, act, self.now):
-                self._break(f"{complaint}\n  before {old}\n  after  {new}\n  in {act}")
-            if new is None:
-                self.pruned.add(task_id)
-            else:
-                broker.reasons += _wants_a_message(old, new)
-                is_presumed_lost = old is not None and "find" in act.what
-                broker.reasons += is_racy and is_presumed_lost
-        self._demand_truth()
-
-    def _demand_truth(self) -> None:
-        for row in self.now.rows.values():
-            if complaint := _flaw(row):
-                self._break(f"{complaint}: {row}")
-        requests = [
-            task_id for kind, task_id, _ in self.now.writes if kind == "request"
-        ]
-        if sorted(requests) != sorted(self.now.rows.keys() | self.pruned):
-            self._break("a task and what was written beside it do not exist together")
-        effects = sorted(
-            (task_id, attempt)
-            for kind, task_id, attempt in self.now.writes
-            if kind == "effect"
-        )
-        effects = [each for each in effects if each[0] not in self.pruned]
-        due = sorted(
-            (row.id, row.attempts)
-            for row in self.now.rows.values()
-            if row.status == "succeeded" and row.result == '"effect"'
-        )
-        if effects != due:
-            self._break(f"effects: {effects} instead of {due}")
-        if broker.published > broker.reasons:
-            self._break(
-                f"{broker.published} messages where {broker.reasons} have a reason"
-            )
-        if overheard.errors:
-            self._break(f"an unexpected error was logged: {overheard.errors!r}")
-
-    def _demand_no_failure(self, actor: Actor) -> None:
-        if error := actor.failure():
-            self._break(f"a process failed: {error!r}")
-
-    def _break(self, complaint: str) -> None:
-        self.is_sound = False
-        raise Broken(complaint)
-
     # --- The end: faults stop, and everything ends.
 
     def teardown(self) -> None:
-        """Let every process die, and let new ones, which nothing disturbs, end every task."""
+        """Let every process die, and undisturbed new ones end every task."""
         for actor in [*self.workers, *self.relays]:
             fuse.reset()
             actor.end(dies=True)
             if isinstance(actor, Worker):
                 actor.bury()
+
         fuse.reset()
         for session in self.sessions:
             loop.run_until_complete(session.close())
         self.workers, self.relays = [], []
+
         if self.is_sound:
             self._drain()
 
@@ -530,19 +435,21 @@ class Ledger(RuleBasedStateMachine):
         relay.BATCH = 100
         if self.broker_comes_back_empty:
             broker.waiting.clear()
+
         for _ in range(4):
             if not self._run_everything(31, compares=True):
                 break
         if self.broker_comes_back_empty and (
-            stuck := list(filter(_is_stuck, self._unfinished()))
+            stuck := list(filter(is_stuck, self._unfinished()))
         ):
-            self._break(f"not run within a lease: {stuck}")
+            self.complain(f"not run within a lease: {stuck}")
+
         for _ in range(6):
             if not self._run_everything(3700, compares=False):
                 break
         if stuck := self._unfinished():
-            self._break(f"never run: {stuck}")
-        self._demand_truth()
+            self.complain(f"never run: {stuck}")
+        self.demand_truth()
 
     def _unfinished(self) -> list[Row]:
         return [row for row in self.now.rows.values() if not row.has_ended]
@@ -550,6 +457,7 @@ class Ledger(RuleBasedStateMachine):
     def _run_everything(self, seconds: float, *, compares: bool) -> list[Row]:
         if not self._unfinished():
             return []
+
         self._pass_time(seconds)
         # Counted while there were faults; here only the end counts.
         broker.reasons += 1000
@@ -557,125 +465,14 @@ class Ledger(RuleBasedStateMachine):
             act(relay.find_lost(), None)
         while loop.run_until_complete(relay.publish_due()):
             pass
+
         while broker.waiting:
             worker = Worker(broker.waiting.pop(0).id)
             worker.start()
             if not worker.is_over:
                 worker.go("body", Deed(effect=True, end="returns"))
             if not worker.is_over:
-                self._break(f"a worker has not ended: {worker.task_id}")
+                self.complain(f"a worker has not ended: {worker.task_id}")
+
         self.now = loop.run_until_complete(storage.look())
         return self._unfinished()
-
-
-def _is_due(row: Row, at: Snapshot) -> bool:
-    return row.wake_at is not None and row.wake_at <= at.now
-
-
-def _is_stuck(row: Row) -> bool:
-    # After an empty broker, those of a known queue may wait for their own moment only.
-    return row.name != stranger.name and row.published_at is not None
-
-
-def _wants_a_message(old: Row | None, new: Row) -> bool:
-    """Whether this is a beginning that a message must announce."""
-    if old is None:
-        return True
-    return new.status == "queued" and (
-        old.status != "queued" or old.attempts != new.attempts
-    )
-
-
-def _flaw(row: Row) -> str | None:
-    if row.has_ended != (row.wake_at is None) or row.has_ended != (
-        row.finished_at is not None
-    ):
-        return "an unfinished task that nothing will wake, or a finished one that something will"
-    if row.attempts > row.max_attempts:
-        return "more attempts than there may be"
-    return None
-
-
-def _complaint(  # noqa: PLR0911 - one for each rule
-    old: Row | None, new: Row | None, act: Doing, at: Snapshot
-) -> str | None:
-    """Say what is wrong with a change."""
-    if old is None:
-        is_fresh = new is not None and (new.status, new.attempts) == ("queued", 0)
-        return None if is_fresh and "record" in act.what else "a task from nowhere"
-    if new is None:
-        is_old = old.finished_at is not None and old.finished_at <= at.now - RETENTION
-        is_prunable = is_old and old.status in {"succeeded", "cancelled"}
-        return None if is_prunable and "prune" in act.what else "a task was deleted"
-    if new.status != old.status or new.attempts != old.attempts:
-        return None if _may_move(old, new, act, at) else "a forbidden step"
-    if new.max_attempts != old.max_attempts:
-        return "other attempts without a replay"
-    if old.has_ended:
-        return "a finished task was changed"
-    if old.status == "running":
-        is_renewed = "beat" in act.what and _holds(act, old)
-        return None if is_renewed else "a running task was changed by another"
-    return _complaint_about_waiting(old, new, act, at)
-
-
-def _complaint_about_waiting(
-    old: Row, new: Row, act: Doing, at: Snapshot
-) -> str | None:
-    if "find" in act.what:
-        is_old = old.published_at is not None and old.published_at <= at.now - LEASE
-        is_due = new.published_at == old.published_at and _is_due(new, at)
-        return None if is_old and is_due else "wrongly presumed lost"
-    if "publish" not in act.what:
-        return "a waiting task was changed"
-    is_given_back = new.published_at is None and _is_due(new, at)
-    is_taken = _is_due(old, at) and new.published_at is not None
-    return None if is_given_back or is_taken else "published too early"
-
-
-def _holds(act: Doing, row: Row) -> bool:
-    return (act.task, act.attempt, "running") == (row.id, row.attempts, row.status)
-
-
-def _may_move(  # noqa: PLR0911 - one for each pair of states
-    old: Row, new: Row, act: Doing, at: Snapshot
-) -> bool:
-    """Whether who acts may bring the task from one state to the other."""
-    is_used_up = old.attempts >= old.max_attempts
-    grants = {
-        "claim": new.max_attempts == old.max_attempts
-        and new.attempts == old.attempts + 1,
-        "replay": new.max_attempts == old.attempts + act.granted
-        and new.attempts == old.attempts,
-    }
-    stays = (new.attempts, new.max_attempts) == (old.attempts, old.max_attempts)
-    is_let_go = (_holds(act, old) and "end" in act.what) or (
-        not act.what.isdisjoint({"publish", "take"}) and _is_due(old, at)
-    )
-    is_subject = act.task == old.id
-    may_start = old.published_at is not None or _is_due(old, at)
-    is_claimed = "claim" in act.what and is_subject and may_start and grants["claim"]
-    is_taken = "take" in act.what and _is_due(old, at) and grants["claim"]
-    match old.status, new.status:
-        case "queued", "running":
-            return is_claimed or is_taken
-        case "running", "running":
-            return is_taken and not is_used_up
-        case "queued", "queued" | "failed":  # Claimed, and then nobody knows this task.
-            is_last = new.attempts >= new.max_attempts
-            return (
-                is_claimed
-                and old.name == stranger.name
-                and is_last == (new.status == "failed")
-            )
-        case "running", "succeeded":
-            return stays and _holds(act, old) and "end" in act.what
-        case "running", "failed":
-            return stays and is_let_go and is_used_up
-        case "running", "queued":
-            return stays and is_let_go and not is_used_up and "take" not in act.what
-        case (("queued" | "running"), "cancelled"):
-            return stays and "cancel" in act.what and is_subject
-        case (("failed" | "cancelled"), "queued"):
-            return "replay" in act.what and is_subject and grants["replay"]
-    return False

@@ -1,4 +1,4 @@
-"""Faults to plant in the ledger's code, each of which the model must find."""
+"""Plant faults in the ledger's code, each of which the model must find."""
 
 from typing import NamedTuple
 
@@ -12,6 +12,8 @@ class Planted(NamedTuple):
 
 
 _ANY_ATTEMPT = 'bindparam("attempt", type_=sa.Integer()) > 0'
+
+_SUCCEED = "ledger.succeed(context, attempt.result(), context.opened_session)"
 
 PLANTED = {
     "finish without a fence": Planted(
@@ -81,7 +83,8 @@ PLANTED = {
         "    if await session.scalar(_succeed_in_session,"
         ' {"task_id": claim.id, **mark}) is None:\n'
         "        return False\n    await session.commit()",
-        "    await session.commit()\n    if await SUCCEED.run(claim.id, **mark) is None:\n"
+        "    await session.commit()\n"
+        "    if await SUCCEED.run(claim.id, **mark) is None:\n"
         "        return False",
     ),
     "cancel leaves wake_at": Planted(
@@ -97,14 +100,16 @@ PLANTED = {
     ),
     "what a failed attempt wrote is kept": Planted(
         "        await context.close()\n        task = must_happen_tasks()",
-        "        if context.opened_session:\n            await context.opened_session.commit()\n"
+        "        if context.opened_session:\n"
+        "            await context.opened_session.commit()\n"
         "        task = must_happen_tasks()",
         "execution.py",
     ),
     "lost lease goes unnoticed": Planted(
-        "        if await ledger.succeed(context, attempt.result(), context.opened_session):",
-        "        await ledger.succeed(context, attempt.result(), context.opened_session)\n"
-        "        if context.opened_session:\n            await context.opened_session.commit()\n"
+        f"        if await {_SUCCEED}:",
+        f"        await {_SUCCEED}\n"
+        "        if context.opened_session:\n"
+        "            await context.opened_session.commit()\n"
         "        if True:",
         "execution.py",
     ),

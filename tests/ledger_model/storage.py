@@ -13,11 +13,17 @@ import asyncpg
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-WRITES = "CREATE TABLE model_writes (kind TEXT NOT NULL, task_id TEXT NOT NULL, attempt INTEGER)"
-"""What the model's requests and tasks write beside the ledger, in the same transactions."""
+WRITES = (
+    "CREATE TABLE model_writes"
+    " (kind TEXT NOT NULL, task_id TEXT NOT NULL, attempt INTEGER)"
+)
+"""What requests and tasks write beside the ledger, in the same transactions."""
 
 _MOMENTS = ("created_at", "started_at", "finished_at", "published_at", "wake_at")
-_COLUMNS = "id, name, status, queue, attempts, max_attempts, result, published_at, wake_at, finished_at"
+_SELECT = (
+    "SELECT id, name, status, queue, attempts, max_attempts, result,"
+    " published_at, wake_at, finished_at FROM tasks ORDER BY id"
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ class SQLite:
 
     async def look(self) -> Snapshot:
         """Return what is committed."""
-        found = self._connection.execute(f"SELECT {_COLUMNS} FROM tasks ORDER BY id")  # noqa: S608
+        found = self._connection.execute(_SELECT)
         rows = [Row(UUID(row[0]), *row[1:7], *map(_moment, row[7:])) for row in found]
         writes = self._connection.execute(
             "SELECT kind, task_id, attempt FROM model_writes"
@@ -123,7 +129,7 @@ class PostgreSQL:
 
     async def look(self) -> Snapshot:
         """Return what is committed."""
-        rows = await self._connection.fetch(f"SELECT {_COLUMNS} FROM tasks ORDER BY id")  # noqa: S608
+        rows = await self._connection.fetch(_SELECT)
         writes = await self._connection.fetch(
             "SELECT kind, task_id, attempt FROM model_writes"
         )
@@ -145,7 +151,7 @@ class PostgreSQL:
 
 
 def quicken_sqlite(engine: AsyncEngine) -> None:
-    """Answer on the event loop rather than through a thread, and leave safe writing to others.
+    """Answer on the event loop, not through a thread, and leave safe writing to others.
 
     Nothing waits for SQLite here: the model does one thing at a time.
     """

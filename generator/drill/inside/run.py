@@ -26,6 +26,8 @@ LONG_TASKS = 2
 """As many as the smallest worker runs at a time; an interrupted one must not queue."""
 GATHER_SECONDS = 5.0
 """How long the others may take to start once one of them runs."""
+ARMED_SECONDS = 120.0
+"""How long it may take until something dies at an armed point."""
 
 
 @dataclass
@@ -265,19 +267,20 @@ class Run:
         armed = self.folder / point
         armed.touch()
 
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + ARMED_SECONDS
         while armed.exists() and time.monotonic() < deadline:
             if not self.traffic.is_sending:
                 self.traffic.send()
             time.sleep(0.02)
 
         self.expect(
-            not armed.exists(), f"nothing came to the point {point} within 30 s"
+            not armed.exists(),
+            f"nothing came to the point {point} within {ARMED_SECONDS:.0f} s",
         )
 
     def settle(self, why: str = "settling") -> bool:
         """Wait until every task has ended, or none does; return whether all have."""
-        patience = 3 * self.order.lease + 30
+        patience = 3 * self.order.lease + 60
         last, since = -1, time.monotonic()
 
         while (number := unfinished(self.books)) or not self._has_ledger():

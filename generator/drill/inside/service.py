@@ -11,7 +11,7 @@ from tests.delivery.support.reaper import Reaper
 
 processes.RESTART_SECONDS = 1.0
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 CLOCK = Path(__file__).with_name("clock")
 FAKETIME = next(
     (
