@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -403,6 +404,16 @@ def test_the_picture_shows_all_of_its_text(results: list[Result]) -> None:
 
     assert_text_is_whole(figure)
     assert picture.draw(results) == picture.draw(results)
+
+
+def test_a_drill_without_pictures_needs_no_matplotlib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    page.check(tmp_path / "drill.json", None)
+    with pytest.raises(Refusal, match="pictures need matplotlib"):
+        page.check(None, tmp_path / "drill.svg")
 
 
 def test_the_verdict_does_not_need_its_colour() -> None:

@@ -120,8 +120,7 @@ def drill(
         console.print(_fault_table(), _reference_table(), sep="\n")
         return
 
-    for path in filter(None, (json_file, svg_file, page_file)):
-        page.check(path)
+    page.check(json_file, svg_file, page_file)
 
     if earlier:
         results = report.load(earlier)

@@ -113,16 +113,18 @@ def write(results: Sequence[Result], path: Path) -> None:
     path.write_text("\n".join(sections))
 
 
-def check(path: Path) -> None:
-    """Make sure that the page can be written before hours of drills.
+def check(plain: Path | None, *pictured: Path | None) -> None:
+    """Make sure that the files can be written, and drawn, before hours of drills.
 
     Raises:
-        OSError: It cannot.
-        Refusal: What draws its picture is not installed.
+        OSError: One of them cannot be written.
+        Refusal: What draws pictures is not installed.
     """
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"{path.parent} cannot be written to")
-    if path.suffix != ".json":
+    for path in filter(None, (plain, *pictured)):
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(f"{path.parent} cannot be written to")
+
+    if any(pictured):
         drawing.check()
 
 
