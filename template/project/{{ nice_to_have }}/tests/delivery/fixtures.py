@@ -1,8 +1,6 @@
 """Give each test the service in this process."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -17,16 +15,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
-def reaper() -> Iterator[Reaper]:
-    """Kills at the end of this run what the run has started."""
-    reaper = Reaper(Path(tempfile.mkdtemp(prefix="processes-")))
-    yield reaper
-    reaper.close()
-
-
 @pytest.fixture
 def client() -> Iterator[TestClient]:
-    """A client of the service; when it has a response, the tasks have run."""
+    """A client of the service: the tasks of a request have run when it is answered."""
     with TestClient(app) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def reaper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reaper]:
+    """Kills at the end of this run what the run has started."""
+    reaper = Reaper(tmp_path_factory.mktemp("scratch"))
+    yield reaper
+    reaper.close()
