@@ -133,7 +133,7 @@ def test_tests_of_ones_own_pass(room: Path) -> None:
     pass_in_any_way(room)
     check(room, "pytest", "-p", "randomly")
     check(room, "ruff", "check", "tests")
-    check(room, "ruff", "format", "--check")
+    check(room, "ruff", "format", "--check", "tests")
     check(room, "mypy")
 
 
