@@ -123,18 +123,18 @@ def own_tests(project: Path) -> list[str]:
 
 
 def pass_in_any_way(project: Path) -> None:
-    """Run the tests alone and together, in any order, and in two processes."""
+    """Run the user's tests alone and together, and all tests in two processes."""
     for path in own_tests(project):
         check(project, "pytest", "-p", "no:randomly", path)
     check(project, "pytest", "-p", "no:randomly", *own_tests(project)[::-1])
-    check(project, "pytest", "-p", "randomly")
     check(project, "pytest", "-n", "2")
 
 
 def test_tests_of_ones_own_pass(room: Path) -> None:
     pass_in_any_way(room)
-    check(room, "ruff", "check")
-    check(room, "ruff", "format", "--check")
+    check(room, "pytest", "-p", "randomly")
+    check(room, "ruff", "check", "tests")
+    check(room, "ruff", "format", "--check", "tests")
     check(room, "mypy")
 
 
