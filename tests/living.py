@@ -58,7 +58,7 @@ ShopName = Annotated[str, Depends(shop_name)]
 @pytest.fixture
 def page() -> str:
     """The page that most people visit."""
-    return books.page
+    return books.FAVOURITE
 ''',
     "README.md": """
 ## Who to ask

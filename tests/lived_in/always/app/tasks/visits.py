@@ -8,6 +8,7 @@ from app.settings import settings
 
 logger = logging.getLogger(__name__)
 
+FAVOURITE = "bücher"
 visits: Counter[str] = Counter()
 
 
