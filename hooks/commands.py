@@ -135,3 +135,4 @@ def _stop(process: subprocess.Popen[str]) -> None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE_SECONDS)
         os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -318,6 +318,14 @@ def test_stopped_in_a_terminal_it_has_written_nothing(
     assert everything(tmp_path / "shop") == untouched
 
 
+# What a shell starts in the background without job control ignores it.
+HEARS_SIGINT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_ends_what_it_has_started(
     number: signal.Signals, start: Start, tmp_path: Path
@@ -328,7 +336,7 @@ def test_a_stopped_command_ends_what_it_has_started(
     git.chmod(0o755)
 
     with subprocess.Popen(
-        [BIN / "musthappen", "update", "shop"],
+        [sys.executable, "-c", HEARS_SIGINT, BIN / "musthappen", "update", "shop"],
         cwd=tmp_path,
         env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
     ) as command:
