@@ -13,6 +13,10 @@ from generator.services import eventually, free_port
 from hooks.refusal import Refusal
 
 _POSTGRESQL = "/usr/lib/postgresql/[0-9]*/bin"
+# A StartupMessage of protocol 3.0, which a server that is still starting refuses.
+_STARTUP = bytes([0, 0, 0, 41, 0, 3, 0, 0]) + (
+    b"user\x00postgres\x00database\x00postgres\x00\x00"
+)
 
 
 class Server:
@@ -56,7 +60,7 @@ class PostgreSQL(Server):
         process = Process(command, folder, folder / "postgresql.log", user=user)
         url = f"postgresql://postgres@127.0.0.1:{port}"
         super().__init__(url, port, process, signal.SIGINT)
-        _wait(process, port, bytes.fromhex("0000000804d2162f"), b"")
+        _wait(process, port, _STARTUP, b"R")
 
     @property
     def version(self) -> dict[str, str]:

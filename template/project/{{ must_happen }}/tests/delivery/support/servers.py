@@ -259,10 +259,13 @@ def _create_cluster(postgres: Path, scratch: Path, user: str | None) -> Path:
 def _postgresql_answers(port: int) -> bool:
     if not accepts_connections(port):
         return False
-    # An SSLRequest is answered by one byte as soon as the server takes clients at all.
+    # A StartupMessage of protocol 3.0 is answered with R by a server that takes clients,
+    # and with E by one that is still starting, which answers an SSLRequest already.
+    names = b"user\x00postgres\x00database\x00postgres\x00\x00"
+    message = (8 + len(names)).to_bytes(4, "big") + bytes([0, 3, 0, 0]) + names
     with socket.create_connection(("127.0.0.1", port), timeout=2) as client:
-        client.sendall(bytes.fromhex("0000000804d2162f"))
-        return client.recv(1) in {b"N", b"S"}
+        client.sendall(message)
+        return client.recv(1) == b"R"
 
 
 def _readable_copy(postgres: Path, scratch: Path) -> Path:
