@@ -5,18 +5,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from benchmarks.benchmark import Benchmark, Highlight, Requirement
-from benchmarks.end_to_end import WARM_UP, Ours
 from benchmarks.figures import Goal, Result, median_ratio
 from benchmarks.lab import Lab, Project
-from benchmarks.ledger import Size
+from benchmarks.ledger import Size, fill
+from benchmarks.ours import WARM_UP, Ours
 from benchmarks.picture import Panel
 from benchmarks.processes import Process
 from benchmarks.stamps import Stamps
 
 INTRODUCTION = """\
 Tasks that wait in a healthy broker for ten minutes, with a relay and no worker, all
-variants side by side. No task may be published twice, and the relay should have hardly
-any work. The messages are counted every second.
+variants with a broker side by side. No task may be published twice, and the relay
+should have hardly any work. The messages are counted every second.
 """
 
 WAITING = "waiting tasks"
@@ -27,13 +27,13 @@ RELAY = Goal(at_most=5, of_figure=True)
 
 
 def bench(lab: Lab) -> Result:
-    """Let all variants wait side by side, once, whatever repetitions are asked for."""
+    """Let the variants wait side by side, once, whatever repetitions are asked for."""
     result = Result("backlog")
     number, seconds = lab.scale(100_000, 200), lab.scale(600, 1)
     stamps = Stamps(lab.folder / "backlog.stamps", WARM_UP)
     ours = {
         variant.name: Ours(lab, lab.project(variant.name), stamps, number)
-        for variant in lab.variants
+        for variant in lab.brokered
     }
 
     with ExitStack() as stack:
@@ -55,8 +55,7 @@ def bench(lab: Lab) -> Result:
 
 def _start(lab: Lab, name: str, ours: Ours, number: int, stack: ExitStack) -> Process:
     """Start a relay, and wait until it has published what is due in its ledger."""
-    statement = Size(number, "due").statement
-    lab.postgresql.query(ours.settings["DATABASE_URL"], "TRUNCATE tasks", statement)
+    fill(lab.postgresql, ours.url, Size(number, "due"))
 
     relay = lab.project(name).start("relay", **ours.settings)
     stack.callback(relay.stop)
@@ -97,6 +96,7 @@ BENCHMARK = Benchmark(
     title="A backlog that waits",
     introduction=INTRODUCTION,
     run=bench,
+    needs_broker=True,
     requirements=(
         Requirement(
             "at most 1.1 messages for each waiting task",

@@ -71,5 +71,7 @@ class Benchmark:
     requirements: Sequence[Requirement]
     picture: Callable[[Result], Sequence[Panel]]
     """What is drawn of a result, one panel below the other."""
+    needs_broker: bool = False
+    """Whether it measures only variants with a broker."""
     highlights: Callable[[Result], Sequence[Highlight]] = lambda _: ()
     """What the first page says of a result; nothing, if users do not pay for it."""

@@ -6,6 +6,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -15,10 +16,12 @@ from rich.table import Table
 
 from benchmarks import (
     backlog,
+    bulk,
     end_to_end,
     figures,
     generation,
     growth,
+    held_snapshot,
     nice_to_have,
     page,
     request,
@@ -27,7 +30,7 @@ from benchmarks import (
 )
 from benchmarks.benchmark import Benchmark
 from benchmarks.figures import Result
-from benchmarks.lab import Lab, Scale
+from benchmarks.lab import Lab, Scale, check_out, known_to
 from benchmarks.processes import Failed
 from generator import drawing
 from generator.rendering import find_template
@@ -40,6 +43,8 @@ BENCHMARKS = {
         end_to_end.BENCHMARK,
         request.BENCHMARK,
         growth.BENCHMARK,
+        held_snapshot.BENCHMARK,
+        bulk.BENCHMARK,
         backlog.BENCHMARK,
         start.BENCHMARK,
         generation.BENCHMARK,
@@ -49,6 +54,13 @@ BENCHMARKS = {
 }
 
 _VERDICTS = {True: "[green]yes", False: "[red]no", None: ""}
+
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REVISION", help="A commit whose template is measured in turns."
+    ),
+]
 
 console = Console()
 console.width = max(console.width, 160)
@@ -71,6 +83,7 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="Show that it works, no figures.")
     ] = False,
+    against: Revision = None,
     json: Annotated[
         Path | None,
         typer.Option(help="Where figures are kept, beside those it holds already."),
@@ -92,7 +105,8 @@ def bench(
             figures.save(json, results)
 
     if repeat:
-        _measure(chosen, find_variants(variants or []), Scale(repeat, quick), keep)
+        scale = Scale(repeat, quick)
+        _measure(chosen, find_variants(variants or []), scale, against, keep)
     if write:
         page.write(write, BENCHMARKS.values(), results)
 
@@ -109,6 +123,7 @@ def _measure(
     benchmarks: Sequence[Benchmark],
     variants: Sequence[Variant],
     scale: Scale,
+    against: str | None,
     keep: Callable[[Result], None],
 ) -> None:
     """Run benchmarks one after the other, and keep what each of them measured."""
@@ -117,13 +132,39 @@ def _measure(
 
     with tempfile.TemporaryDirectory(prefix="musthappen-bench-") as folder:
         Path(folder).chmod(0o711)  # The user who runs PostgreSQL passes through.
-        lab = Lab(find_template(), Path(folder), variants, scale)
-        with lab.closing:
+        template, before = find_template(), None
+        if against:
+            before = _lab_before(template, against, Path(folder), variants, scale)
+        lab = Lab(template, Path(folder), variants, scale, before)
+        with before.closing if before else nullcontext(), lab.closing:
             for benchmark in benchmarks:
                 keep(_run(benchmark, lab))
 
 
+def _lab_before(
+    template: Path,
+    revision: str,
+    folder: Path,
+    variants: Sequence[Variant],
+    scale: Scale,
+) -> Lab:
+    """Return what makes projects of an earlier revision of the template."""
+    earlier = folder / "template-before"
+    try:
+        check_out(template, revision, earlier)
+    except Failed as reason:
+        raise Refusal(f"the template has no revision {revision}") from reason
+
+    beside = folder / "before"
+    beside.mkdir()
+    beside.chmod(0o711)
+    return Lab(earlier, beside, known_to(earlier, variants), scale)
+
+
 def _run(benchmark: Benchmark, lab: Lab) -> Result:
+    if benchmark.needs_broker and not lab.brokered:
+        raise Refusal(f"{benchmark.name} measures only variants with a broker")
+
     began = time.monotonic()
     load = Result(benchmark.name).load_before
     console.print(f"{benchmark.name} …", style="dim")

@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import Process, answers, measure, run
+from benchmarks.processes import Failed, Process, answers, measure, run
 from benchmarks.servers import PostgreSQL, Server, start_rabbitmq, start_redis
 from generator.rendering import render
 from generator.services import eventually, free_port, read_procfile
@@ -22,8 +22,8 @@ HERE = Path(__file__).parent
 INSIDE = HERE / "inside"
 REFERENCES = HERE / "references"
 
-# Installed beside each other, in an environment of their own.
-RIVALS = ("asyncpg", "pgqueuer[asyncpg]", "procrastinate", "psycopg[binary]")
+POSTGRESQL = "postgresql"
+"""The variant that needs no broker."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class Project:
     def engine(self) -> str:
         """The engine's name, empty if there is none."""
         return self.variant.answers.get("engine", "")
+
+    @property
+    def workers(self) -> Sequence[str]:
+        """What runs its tasks: types of processes in its Procfile."""
+        return ["worker", "relay"] if self.variant.has_broker else ["worker"]
 
     @property
     def python(self) -> str:
@@ -119,18 +124,26 @@ class Lab:
     """Makes what a benchmark asks for, once, and takes all of it down in the end."""
 
     def __init__(
-        self, template: Path, folder: Path, variants: Sequence[Variant], scale: Scale
+        self,
+        template: Path,
+        folder: Path,
+        variants: Sequence[Variant],
+        scale: Scale,
+        before: "Lab | None" = None,
     ) -> None:
         self.template = template
         self.folder = folder
-        self.variants = [variant for variant in variants if variant.has_broker]
+        self.variants = [variant for variant in variants if variant.must_happen]
         self.scale = scale
+        self.before = before
+        """Makes the same from a commit to compare with."""
         self.closing = contextlib.ExitStack()
 
         self._numbers = itertools.count(1)
         self.project = cache(self._make_project)
         self._migrated = cache(self._migrate)
         self.broker = cache(self._start_broker)
+        self.environment = cache(self._make_environment)
 
     @cached_property
     def postgresql(self) -> PostgreSQL:
@@ -139,17 +152,26 @@ class Lab:
         self.closing.callback(server.stop)
         return server
 
-    @cached_property
-    def rivals(self) -> str:
-        """The Python of an environment with the rivals, which need PostgreSQL only."""
-        environment = self.folder / "rivals"
-        run(uv("venv", "--python", sys.executable, str(environment)), self.folder)
-        python = str(environment / "bin/python")
-        run(
-            uv("pip", "install", *self._compiling, "--python", python, *RIVALS),
-            self.folder,
-        )
-        return python
+    @property
+    def brokered(self) -> Sequence[Variant]:
+        """The variants whose tasks a broker carries."""
+        return [variant for variant in self.variants if variant.has_broker]
+
+    def settings(self, project: Project, url: str) -> dict[str, str]:
+        """Return what tells a project's processes where its servers are."""
+        settings = {"DATABASE_URL": url}
+        if project.variant.has_broker:
+            settings["BROKER_URL"] = self.broker(project.variant.name).url
+        return settings
+
+    def _make_environment(self, packages: Sequence[str], python: str) -> str:
+        """Make an environment with these packages, and return its Python."""
+        folder = self.folder / f"environment-{next(self._numbers)}"
+        run(uv("venv", "--python", python, str(folder)), self.folder)
+        found = str(folder / "bin/python")
+        install = uv("pip", "install", *self._compiling, "--python", found)
+        run([*install, *packages], self.folder)
+        return found
 
     @property
     def _compiling(self) -> list[str]:
@@ -181,7 +203,8 @@ class Lab:
 
     def _make_project(self, name: str) -> Project:
         variant = VARIANTS[name]
-        folder = self.folder / name
+        folder = self.folder / "projects" / name
+        folder.parent.mkdir(exist_ok=True)
         render(
             self.template, folder, {"project_name": "Order Service", **variant.answers}
         )
@@ -189,7 +212,7 @@ class Lab:
             uv("sync", *self._compiling, "--no-dev", "--python", sys.executable), folder
         )
 
-        if variant.has_broker:
+        if variant.must_happen:
             shutil.copy(INSIDE / "bench_tasks.py", folder / "app/tasks")
         return Project(variant, folder)
 
@@ -204,6 +227,35 @@ def run_load(port: int, method: str, path: str, **options: object) -> dict[str, 
 
     answer: dict[str, Any] = measure(command, HERE)
     return answer
+
+
+def check_out(template: Path, revision: str, folder: Path) -> None:
+    """Put the template as it was at a revision into a folder."""
+    name = run(
+        ["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"], template
+    )
+    clone = ["git", "clone", "--quiet", "--shared", "--no-checkout"]
+    run([*clone, str(template), str(folder)], template)
+    run(["git", "checkout", "--quiet", "--detach", name.strip()], folder)
+
+
+def known_to(template: Path, variants: Sequence[Variant]) -> Sequence[Variant]:
+    """Return the variants that a template, perhaps an earlier one, can render."""
+    engines = {
+        path.name.partition(".")[0] for path in template.glob("template/engines/*")
+    }
+    return [v for v in variants if v.answers.get("engine") in engines]
+
+
+def find_python(minor: int) -> str | None:
+    """Return our own Python, or another on this machine if ours is older than 3.x."""
+    if sys.version_info >= (3, minor):
+        return sys.executable
+    find = uv("python", "find", "--no-python-downloads", f">=3.{minor}")
+    try:
+        return run(find, HERE).strip()
+    except Failed:
+        return None
 
 
 def installed(python: str, folder: Path) -> dict[str, str]:

@@ -59,13 +59,16 @@ class Process:
             raise Failed(f"{self._process.args!r} has exited:\n{self.log_end()}")
 
     def processor_seconds(self) -> float:
-        """Return how long it has kept a processor busy."""
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
-        except OSError:
-            raise Failed("only Linux says how busy a process is") from None
-        user, system = stat.rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        """Return how long it, and all that it started, kept a processor busy."""
+        return _processor_seconds(self.pid)
+
+    def pause(self) -> None:
+        """Stop it, and all that it started, until `resume`."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        os.killpg(self.pid, signal.SIGCONT)
 
     def log_end(self) -> str:
         """Return the end of what it wrote."""
@@ -80,6 +83,30 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def _processor_seconds(root: int) -> float:
+    """Return how long a process and its descendants kept a processor busy.
+
+    Those that have ended count as their parents have waited for them.
+    """
+    used: dict[int, int] = {}
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            pid = int(path.parent.name)
+            used[pid] = sum(map(int, fields[11:15]))
+            children.setdefault(int(fields[1]), []).append(pid)
+    if root not in used:
+        raise Failed("only Linux says how busy a process is, while it runs")
+
+    ticks, left = 0, [root]
+    while left:
+        pid = left.pop()
+        ticks += used[pid]
+        left += children.get(pid, [])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def run(

@@ -34,6 +34,10 @@ class Server:
         """Stop it."""
         self._process.stop(number=self._stop_signal)
 
+    def processor_seconds(self) -> float:
+        """Return how long it kept a processor busy."""
+        return self._process.processor_seconds()
+
 
 class PostgreSQL(Server):
     """PostgreSQL with its default settings: every commit is on disk."""

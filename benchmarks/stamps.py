@@ -1,6 +1,7 @@
 """Read the file in which tasks note when they ran by `inside/stamps.py`."""
 
 import struct
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ class Stamps:
 
     def __init__(self, path: Path, number: int) -> None:
         self.path = path
-        self._number = number
+        self.number = number
         self.clear()
 
     @property
@@ -23,11 +24,15 @@ class Stamps:
     def clear(self) -> None:
         """Forget all; the file stays the same, since processes hold it."""
         with self.path.open("r+b" if self.path.exists() else "w+b") as file:
-            file.write(bytes(8 * self._number))
+            file.write(bytes(8 * self.number))
 
     def read(self) -> list[float]:
         """Return when each task ran, 0 where it has not."""
-        return list(struct.unpack(f"{self._number}d", self.path.read_bytes()))
+        return list(struct.unpack(f"{self.number}d", self.path.read_bytes()))
+
+    def count(self) -> int:
+        """Return how many tasks ran."""
+        return self.number - array("d", self.path.read_bytes()).count(0)
 
     def wait_for(self, index: int) -> None:
         """Wait until one task ran."""

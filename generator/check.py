@@ -40,7 +40,7 @@ class Step(StrEnum):
     TYPES = "types"
     PRE_COMMIT = "pre-commit"
     BARE = "bare"
-    BROKER = "broker"
+    SERVERS = "servers"
 
 
 # Without these there is nothing to judge.
@@ -52,7 +52,7 @@ _TOOLS = {
     Step.TYPES: ["mypy"],
     Step.PRE_COMMIT: ["pre-commit", "run", "--all-files"],
     Step.BARE: ["pytest"],
-    Step.BROKER: ["pytest", "-m", "servers"],
+    Step.SERVERS: ["pytest", "-m", "servers"],
 }
 
 
@@ -104,7 +104,7 @@ class Check:
         for step in Step:
             if step not in (*PREPARATION, *self.steps):
                 continue
-            if step is Step.BROKER and not report.variant.has_broker:
+            if step is Step.SERVERS and not report.variant.must_happen:
                 continue
 
             report.running = step
@@ -122,7 +122,7 @@ class Check:
             return self._install(project)
         if step is Step.TYPES:
             return self._judge_types(project)
-        if step in {Step.BARE, Step.BROKER}:
+        if step in {Step.BARE, Step.SERVERS}:
             return _run_tests(step, project)
         return _result(step, _run_tool(step, project))
 

@@ -57,10 +57,10 @@ class Progress:
 def summary(reports: Sequence[Report]) -> Table:
     """Return a table with a row per variant: its verdict, tests run, seconds taken."""
     table = Table("variant", "verdict")
-    for heading in ("bare tests", "broker tests", "seconds"):
+    for heading in ("bare tests", "server tests", "seconds"):
         table.add_column(heading, justify="right")
     for report in reports:
-        tests = (str(report.tests(step) or "-") for step in (Step.BARE, Step.BROKER))
+        tests = (str(report.tests(step) or "-") for step in (Step.BARE, Step.SERVERS))
         table.add_row(
             report.variant.name, _verdict(report), *tests, f"{report.seconds:.0f}"
         )

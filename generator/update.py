@@ -303,7 +303,6 @@ def _print_next_steps(
     print_commands(
         [*commands, f'git commit --message "{rehearsal.name.capitalize()}"'], console
     )
-    if "broker" in rehearsal.before and name_of(rehearsal.before) != name_of(
-        rehearsal.after
-    ):
+    is_served = rehearsal.before["delivery"] == "must_happen"
+    if is_served and name_of(rehearsal.before) != name_of(rehearsal.after):
         console.print("\ndocs/delivery.md says how a live service takes this.")

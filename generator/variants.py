@@ -16,8 +16,13 @@ class Variant:
     answers: Mapping[str, str]
 
     @property
+    def must_happen(self) -> bool:
+        """Whether it promises that tasks happen; its tests need servers then."""
+        return self.answers["delivery"] == "must_happen"
+
+    @property
     def has_broker(self) -> bool:
-        """Whether its tests need a broker."""
+        """Whether a broker carries its tasks."""
         return "broker" in self.answers
 
 
@@ -25,6 +30,8 @@ def name_of(answers: Mapping[str, str]) -> str:
     """Return the name of the variant that these answers, among others, make."""
     if answers["delivery"] == "nice_to_have":
         return "nice-to-have"
+    if answers["engine"] == "postgresql":
+        return "postgresql"
     return f"{answers['engine']}-{answers['broker']}"
 
 
@@ -32,19 +39,20 @@ def _variant(**answers: str) -> Variant:
     return Variant(name_of(answers), answers)
 
 
-def _must_happen(engine: str, broker: str) -> Variant:
-    return _variant(delivery="must_happen", engine=engine, broker=broker)
+def _must_happen(engine: str, **broker: str) -> Variant:
+    return _variant(delivery="must_happen", engine=engine, **broker)
 
 
 VARIANTS = {
     variant.name: variant
     for variant in (
         _variant(delivery="nice_to_have"),
-        _must_happen("celery", "redis"),
-        _must_happen("celery", "rabbitmq"),
-        _must_happen("arq", "redis"),
-        _must_happen("dramatiq", "redis"),
-        _must_happen("dramatiq", "rabbitmq"),
+        _must_happen("postgresql"),
+        _must_happen("celery", broker="redis"),
+        _must_happen("celery", broker="rabbitmq"),
+        _must_happen("arq", broker="redis"),
+        _must_happen("dramatiq", broker="redis"),
+        _must_happen("dramatiq", broker="rabbitmq"),
     )
 }
 

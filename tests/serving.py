@@ -22,7 +22,6 @@ from hooks.commands import run, uv
 _SERVERS = """
 import json, secrets, sys, tempfile
 from pathlib import Path
-from tests.delivery.support.broker import empty, start_broker
 from tests.delivery.support.database import Database, sibling
 from tests.delivery.support.reaper import Reaper
 from tests.delivery.support.servers import start_postgresql
@@ -39,6 +38,7 @@ if "postgresql" in sys.argv[1:]:
     database.run(f"CREATE DATABASE {name}")
     urls["DATABASE_URL"] = sibling(servers[-1].url, name)
 if "broker" in sys.argv[1:]:
+    from tests.delivery.support.broker import empty, start_broker
     servers.append(start_broker(scratch, reaper))
     urls["BROKER_URL"] = servers[-1].url
     empty(servers[-1].url)
@@ -150,6 +150,7 @@ class Deployment:
         self._url = f"http://127.0.0.1:{port}"
         self._token = settings["OPERATOR_TOKEN"]
         self.processes: dict[str, Process] = {}
+        self.kinds = tuple(read_procfile(project))
         # What the project's own tests rely on when a run is itself killed.
         module = runpy.run_path(str(project / "tests/delivery/support/reaper.py"))
         scratch = project.with_name(f"{project.name}-scratch")

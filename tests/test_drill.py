@@ -82,9 +82,9 @@ def replace(path: Path, old: str, new: str) -> None:
 def test_a_ledger_that_forgets_interrupted_tasks(
     defective: Path, musthappen: Command, tmp_path: Path
 ) -> None:
-    due = "select(columns.id).where(columns.wake_at <= from_now())"
-    forgetful = f"{due}.where(columns.status == Status.QUEUED)"
-    replace(defective / "app/delivery/ledger.py", due, forgetful)
+    interrupted = "running if lane == INTERRUPTED"
+    forgotten = "sa.false() if lane == INTERRUPTED"
+    replace(defective / "app/delivery/due.py", interrupted, forgotten)
 
     before = sorted(defective.rglob("*"))
 
@@ -130,7 +130,7 @@ def test_background_tasks_are_lost_with_the_api(
     assert f"**{figures['lost']} lost" in (tmp_path / "drills.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["celery-redis", "celery-redis-alone"])
+@pytest.mark.parametrize("name", ["postgresql", "celery-redis", "celery-redis-alone"])
 def test_the_part_inside_is_typed_and_has_code_for_each_fault(
     name: str, tmp_path: Path
 ) -> None:
@@ -159,13 +159,30 @@ def test_the_faults_and_references_are_listed(musthappen: Command) -> None:
 
 
 def test_each_variant_has_its_references() -> None:
-    variants = [variant.name for variant in VARIANTS.values() if variant.has_broker]
-    alone = [f"{name}-alone{suffix}" for name in variants for suffix in ("", "-safest")]
+    brokered = [variant.name for variant in VARIANTS.values() if variant.has_broker]
+    alone = [f"{name}-alone{suffix}" for name in brokered for suffix in ("", "-safest")]
 
     assert list(REFERENCES) == ["background-tasks", *alone]
     assert [target.name for target in find_targets([], ROOT)] == [
-        *variants,
+        *("postgresql", *brokered),
         *REFERENCES,
+    ]
+
+
+def test_the_faults_of_a_service_without_a_broker() -> None:
+    applying = {
+        fault.name
+        for fault in FAULTS.values()
+        if fault.applies("postgresql", "postgresql")
+    }
+    assert {
+        "worker-killed",
+        "worker-frozen",
+        "database-restarted",
+        "everything",
+    } < applying
+    assert not [
+        name for name in applying if re.match("broker|relay|child|strangers", name)
     ]
 
 
@@ -221,6 +238,10 @@ def test_a_reference_is_planted_whole(reference: Reference, tmp_path: Path) -> N
         (
             ["arq-redis", "--fault=child-killed"],
             "none of these faults applies to arq-redis",
+        ),
+        (
+            ["postgresql", "--fault=relay-killed"],
+            "none of these faults applies to postgresql",
         ),
         (
             ["arq-redis", "--fault=broker-full", "--database=sqlite"],

@@ -31,7 +31,7 @@ RUNS = {
     "PostgreSQL": ("--postgresql", "--examples", str(EXAMPLES // 20), "--seed", SEED),
 }
 
-PLANTED_EXAMPLES = "400"
+PLANTED_EXAMPLES = "2000"
 """Far more than any planted fault has needed."""
 
 Model = Callable[..., Outcome]

@@ -34,7 +34,10 @@ NICE = VARIANTS["nice-to-have"]
 START = VARIANTS["celery-redis"]
 ROUND = [
     VARIANTS[name]
-    for name in ("dramatiq-rabbitmq", "arq-redis", "celery-rabbitmq", "dramatiq-redis")
+    for name in (
+        *("dramatiq-rabbitmq", "postgresql", "arq-redis"),
+        *("celery-rabbitmq", "dramatiq-redis"),
+    )
 ]
 PAIRS = list(itertools.permutations(VARIANTS.values(), 2))
 
@@ -47,8 +50,8 @@ SOME = (
     ),
     (
         *("-m", "servers", "tests/servers"),
-        "tests/delivery/broker/test_travel.py",
-        "tests/delivery/broker/test_deployment.py",
+        "tests/delivery/servers/test_travel.py",
+        "tests/delivery/servers/test_deployment.py",
     ),
 )
 """Arguments of pytest: what needs no server, and what does."""
@@ -121,15 +124,15 @@ def test_the_worked_example_can_be_deleted(
     [command] = re.findall("^rm .+$", (project / "README.md").read_text(), re.MULTILINE)
 
     subprocess.run(["bash", "-c", command], cwd=project, check=True)
-    if source.has_broker:
+    if source.must_happen:
         (project / "app/models.py").write_text(
             '"""Hold this service\'s own tables."""\n'
         )
     deleted = git(project, "ls-files", "--deleted").split()
     commit(project, "Delete the example")
 
-    servers = ("-m", "servers", "tests/delivery/broker/test_travel.py")
-    pass_all(project, (), *([servers] if source.has_broker else []))
+    servers = ("-m", "servers", "tests/delivery/servers/test_travel.py")
+    pass_all(project, (), *([servers] if source.must_happen else []))
     switch_to(project, source, target)
     assert conflicts(project) == []
     assert [path for path in deleted if (project / path).exists()] == []

@@ -20,9 +20,10 @@ from tests.conftest import ROOT
 from tests.test_rendering import files
 
 TREE = ROOT / "template/project"
-EVERY_PROJECT, MUST_HAPPEN, NICE_TO_HAVE = (
+EVERY_PROJECT, MUST_HAPPEN, WITH_BROKER, NICE_TO_HAVE = (
     "{{ every_project }}",
     "{{ must_happen }}",
+    "{{ with_broker }}",
     "{{ nice_to_have }}",
 )
 ANSWERS_FILE = "{{ _copier_conf.answers_file }}.jinja"
@@ -137,7 +138,8 @@ def test_a_condition_in_a_path_is_noticed() -> None:
 def layers_of(project: Path) -> list[str]:
     """Return the folders of the layers that a rendered project is made of."""
     answers = yaml.safe_load((project / ANSWERS).read_text())
-    return [EVERY_PROJECT, f"{{{{ {answers['delivery']} }}}}"]
+    layers = [EVERY_PROJECT, f"{{{{ {answers['delivery']} }}}}"]
+    return layers + [WITH_BROKER] * ("broker" in answers)
 
 
 def test_no_two_layers_hold_one_path_for_the_same_answers(project: Path) -> None:
@@ -159,7 +161,9 @@ def test_a_path_in_two_layers_is_noticed() -> None:
     assert collisions(layers, ["one", "other"]) == ["app/b.py"]
 
 
-@pytest.mark.parametrize("name", ["every_project", "must_happen", "nice_to_have"])
+@pytest.mark.parametrize(
+    "name", ["every_project", "must_happen", "with_broker", "nice_to_have"]
+)
 def test_a_layer_cannot_be_answered(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is computed"):
         run_copy(
@@ -178,6 +182,7 @@ def test_the_paths_where_people_write_stay() -> None:
     assert theirs(everywhere) == EVERYWHERE
     assert theirs(layers[MUST_HAPPEN]) - EVERYWHERE <= WHERE_TASKS_MUST_HAPPEN
     assert layers[MUST_HAPPEN] >= WHERE_TASKS_MUST_HAPPEN
+    assert theirs(layers[WITH_BROKER]) == set()
 
 
 def theirs(paths: Collection[str]) -> set[str]:
@@ -186,7 +191,7 @@ def theirs(paths: Collection[str]) -> set[str]:
 
 
 def test_every_variant_has_them(variant: Variant, project: Path) -> None:
-    expected = EVERYWHERE | (WHERE_TASKS_MUST_HAPPEN if variant.has_broker else set())
+    expected = EVERYWHERE | (WHERE_TASKS_MUST_HAPPEN if variant.must_happen else set())
     assert sorted(path for path in expected if not (project / path).is_file()) == []
 
 

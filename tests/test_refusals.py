@@ -42,6 +42,7 @@ BAD_ANSWERS = [
         ["delivery=nice_to_have", "broker=redis"],
         "only a must-happen project has a broker",
     ),
+    (["engine=postgresql", "broker=redis"], "PostgreSQL alone has no broker"),
     (["colour=red"], "unknown answer colour: the questions are project_name"),
     (["_src_path=/"], "unknown answer _src_path"),
     (["engine"], "write it as engine=VALUE"),

@@ -30,7 +30,7 @@ from tests.releases import (
 )
 from tests.serving import Deployment, check, deployments, install, servers
 
-MUST_HAPPEN = [variant for variant in VARIANTS.values() if variant.has_broker]
+MUST_HAPPEN = [variant for variant in VARIANTS.values() if variant.must_happen]
 NEXT = "v9999.0"
 
 TABLE = f"{WHERE_TASKS_MUST_HAPPEN}/app/delivery/table.py"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from generator.rendering import ANSWERS, render
-from generator.variants import Variant
+from generator.variants import VARIANTS, Variant
 from tests.conftest import ROOT
 
 BIN = Path(sys.executable).parent
@@ -28,6 +28,14 @@ WORDS = {
     "redis": r"redis|valkey",
     # `app.amqp` is Celery's own, on any broker.
     "rabbitmq": r"rabbit|(?<!app\.)amqp|pika",
+}
+BROKER_WORDS = r"\bbrokers?\b|broker_|\brelay"
+# What a service that does without a broker must know of one: that there is none, what
+# one was handed before, and when one pays.
+NAME_BROKERS = {
+    "docs/delivery.md",
+    *(f"app/delivery/{name}.py" for name in ("engine", "ledger", "worker")),
+    *(f"tests/delivery/bare/test_{name}.py" for name in ("ledger", "worker")),
 }
 MUST_HAPPEN_WORDS = (
     r"alembic|sqlalchemy|sqlite|asyncpg|\brelay|\blease"
@@ -163,13 +171,28 @@ def test_nothing_of_what_was_not_chosen_is_left(
 ) -> None:
     chosen = variant.answers.values()
     unwanted = [words for answer, words in WORDS.items() if answer not in chosen]
-    if not variant.has_broker:
+    if not variant.must_happen:
         unwanted.append(MUST_HAPPEN_WORDS)
     assert found(project, "|".join(unwanted)) == []
 
 
+def test_nothing_of_a_broker_is_left_but_when_to_choose_one(projects: Path) -> None:
+    project = projects / "postgresql"
+    if not project.exists():
+        answers = VARIANTS["postgresql"].answers
+        render(ROOT, project, {"project_name": "Order Service", **answers})
+
+    places = {line.partition(":")[0] for line in found(project, BROKER_WORDS)}
+    assert places <= NAME_BROKERS
+    told = (project / "docs/delivery.md").read_text()
+    before, _, _ = told.partition("## Another engine\n")
+    assert re.findall(f"(?:{BROKER_WORDS}).*", before) == [
+        "broker pays** where one is operated anyway, where its monitors and routing are"
+    ]
+
+
 def test_the_app_stays_small(variant: Variant, project: Path) -> None:
-    limit = 1330 if variant.has_broker else 350
+    limit = 350 if not variant.must_happen else 1700 if variant.has_broker else 1500
     sources = [path.read_text() for path in (project / "app").rglob("*.py")]
     assert sum(map(statements, sources)) <= limit
 

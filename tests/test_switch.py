@@ -10,6 +10,7 @@ import pytest
 from generator.variants import VARIANTS, Variant
 from tests.releases import (
     Template,
+    commit,
     conflicts,
     differences,
     git,
@@ -45,6 +46,19 @@ def test_an_engine_that_speaks_another_broker_takes_that_one(
     switch(project, engine="arq")
 
     assert differences(tree(project), tree(started["arq-redis"])) == []
+
+
+def test_an_engine_that_has_no_broker_forgets_which_it_was(
+    started: Mapping[str, Path], tmp_path: Path
+) -> None:
+    project = shutil.copytree(started["celery-rabbitmq"], tmp_path / "project")
+
+    switch(project, engine="postgresql")
+    commit(project, "Switch to PostgreSQL alone")
+    assert differences(tree(project), tree(started["postgresql"])) == []
+
+    switch(project, engine="celery")
+    assert differences(tree(project), tree(started["celery-redis"])) == []
 
 
 def test_a_name_can_be_changed(

@@ -22,7 +22,9 @@ from hooks.commands import run, uv
 from tests.releases import Template
 from tests.serving import check, install
 
-VARIANTS_HERE = [VARIANTS["celery-redis"], VARIANTS["nice-to-have"]]
+VARIANTS_HERE = [
+    VARIANTS[name] for name in ("celery-redis", "postgresql", "nice-to-have")
+]
 
 TESTS = {
     "tests/api/test_x.py": '''
@@ -103,7 +105,7 @@ def room(
         file = project / path
         file.parent.mkdir(exist_ok=True)
         file.write_text(text.lstrip())
-    if variant.has_broker:
+    if variant.must_happen:
         example, _ = examples(project)
         (project / "tests/test_reminders.py").write_text(example)
     return project

@@ -48,11 +48,20 @@ def test_the_questions_allow_exactly_the_variants() -> None:
     offered = {
         (delivery, engine, broker)
         for delivery, engine, broker in itertools.product(*values.values())
-        if delivery == "must_happen" and (engine, broker) != ("arq", "rabbitmq")
+        if delivery == "must_happen"
+        and engine != "postgresql"
+        and (engine, broker) != ("arq", "rabbitmq")
     }
 
     known = {tuple(v.answers.values()) for v in VARIANTS.values() if v.has_broker}
     assert known == offered
+    others = [
+        variant.answers for variant in VARIANTS.values() if not variant.has_broker
+    ]
+    assert others == [
+        {"delivery": "nice_to_have"},
+        {"delivery": "must_happen", "engine": "postgresql"},
+    ]
 
 
 def test_the_questions_need_no_trust() -> None:

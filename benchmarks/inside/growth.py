@@ -12,8 +12,9 @@ from uuid import UUID
 from sqlalchemy import event
 
 from app.database import database_engine, session_factory
-from app.delivery import Enqueuer, ledger, relay
+from app.delivery import Enqueuer, ledger, relay, retention
 from app.delivery.definitions import DEFAULT_QUEUE
+from app.delivery.due import DueTasks
 from app.tasks.bench_tasks import trivial
 
 Statement = tuple[str, Any]
@@ -31,9 +32,13 @@ async def _enqueue(ids: list[UUID]) -> None:
 
 
 async def _claim_and_finish(task_id: UUID) -> None:
-    claim = await ledger.claim(task_id)
-    if claim is None or not await ledger.succeed(claim, "null", None):
-        raise SystemExit("a task could not be claimed")
+    [claim] = await ledger.claim([task_id])
+    if not await ledger.succeed(claim, "null", None):
+        raise SystemExit("a task has lost its lease")
+
+
+async def _take(due: DueTasks) -> None:
+    await relay.take(await due.look(relay.BATCH), 3600)
 
 
 async def measure(number: int) -> dict[str, float]:
@@ -43,11 +48,13 @@ async def measure(number: int) -> dict[str, float]:
 
     enqueue = [await _time(lambda: _enqueue(ids)) for _ in range(number)]
     taken = range(max(1, number // relay.BATCH))
-    take = [await _time(lambda: ledger.take_due(relay.BATCH, 3600)) for _ in taken]
+    due = DueTasks()
+    await due.look(1)  # Compiles the statement.
+    take = [await _time(lambda: _take(due)) for _ in taken]
     await _claim_and_finish(ids.pop())
     finish = [await _time(lambda: _claim_and_finish(ids.pop())) for _ in range(number)]
-    count = [await _time(ledger.count_published) for _ in range(3)]
-    prune = [await _time(ledger.prune) for _ in range(5)]
+    count = [await _time(relay.count_published) for _ in range(3)]
+    prune = [await _time(retention.prune) for _ in range(5)]
 
     measured = {
         "enqueue": enqueue,
@@ -69,14 +76,14 @@ async def explain() -> dict[str, list[str]]:
         seen.append((statement, parameters))
 
     event.listen(database_engine.sync_engine, "before_cursor_execute", note)
-    await ledger.take_due(relay.BATCH, 3600)
-    await ledger.count_published()
-    await ledger.presume_lost(DEFAULT_QUEUE, 10)
-    await ledger.prune()
+    await DueTasks().look(relay.BATCH)
+    await relay.count_published()
+    await relay.presume_lost(DEFAULT_QUEUE, 10)
+    await retention.prune()
     event.remove(database_engine.sync_engine, "before_cursor_execute", note)
 
     plans = {}
-    names = ("take_due", "count_published", "presume_lost", "prune")
+    names = ("look", "count_published", "presume_lost", "prune")
     async with database_engine.connect() as connection:
         for name, (statement, parameters) in zip(names, seen, strict=True):
             rows = await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)

@@ -8,12 +8,17 @@ from functools import cache
 
 
 @cache
-def _slots() -> mmap.mmap:
+def _slots(setting: str) -> mmap.mmap:
     # mmap wants the file's number.
-    with open(os.environ["BENCH_STAMPS"], "r+b") as file:  # noqa: PTH123
+    with open(os.environ[setting], "r+b") as file:  # noqa: PTH123
         return mmap.mmap(file.fileno(), 0)
 
 
 def stamp(index: int) -> None:
     """Note that the task of this number runs now."""
-    struct.pack_into("d", _slots(), 8 * index, time.time())
+    struct.pack_into("d", _slots("BENCH_STAMPS"), 8 * index, time.time())
+
+
+def note_enqueue(index: int, at: float) -> None:
+    """Note when the task of this number was enqueued."""
+    struct.pack_into("d", _slots("BENCH_ENQUEUED"), 8 * index, at)

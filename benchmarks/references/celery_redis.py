@@ -6,7 +6,6 @@ from celery import Celery
 
 from publishing import main
 from stamps import stamp
-from two_statements import claim_and_finish_in_process
 
 app = Celery("reference", broker=os.environ["BROKER_URL"], set_as_current=False)
 app.conf.update(
@@ -29,7 +28,6 @@ app.conf.update(
 @app.task(name="reference")
 def trivial(index: int) -> None:
     """Note the time."""
-    claim_and_finish_in_process(index)
     stamp(index)
 
 

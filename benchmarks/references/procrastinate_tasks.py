@@ -1,13 +1,14 @@
 """Run procrastinate, which keeps its tasks in PostgreSQL and needs no broker.
 
-Usage: `prepare`, `publish NUMBER`, or `work`, which ends when nothing is left to do.
+Usage: `prepare`, `publish NUMBER`, or `work`.
 """
 
-import asyncio
 import os
 import sys
 
+import gate
 import procrastinate
+import uvloop
 
 from stamps import stamp
 
@@ -15,7 +16,7 @@ CONCURRENCY = 16
 
 app = procrastinate.App(
     connector=procrastinate.PsycopgConnector(
-        conninfo=os.environ["DATABASE_URL"], max_size=10
+        conninfo=os.environ["DATABASE_URL"], max_size=CONCURRENCY
     )
 )
 
@@ -35,8 +36,10 @@ async def main(what: str) -> None:
             jobs = [{"index": index} for index in range(int(sys.argv[2]))]
             await trivial.batch_defer_async(*jobs)
         else:
-            await app.run_worker_async(concurrency=CONCURRENCY, wait=False)
+            await app.run_worker_async(concurrency=CONCURRENCY)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    if sys.argv[1] == "work":
+        gate.wait()
+    uvloop.run(main(sys.argv[1]))

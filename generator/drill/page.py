@@ -25,8 +25,9 @@ INTRODUCTION = """\
 # Drills
 
 What becomes of background tasks when something breaks. `musthappen drill` starts a
-generated project as its Procfile does, with a real database and a real broker. It sends
-requests, breaks something, waits until everything has settled, and counts.
+generated project as its Procfile does, with a real database and, if it has one, a real
+broker. It sends requests, breaks something, waits until everything has settled, and
+counts.
 """
 
 LINKS = """\

@@ -41,6 +41,7 @@ class Target:
     name: str
     engine: str
     broker: str
+    """Empty if it has none."""
     answers: dict[str, str]
     project: Path | None = None
     """Where it is; a variant is rendered."""
@@ -55,7 +56,7 @@ def find_targets(names: list[str], template: Path) -> list[Target]:
         Refusal: A name is no variant, no reference, and not the path of a must-happen
             project.
     """
-    variants = [variant.name for variant in VARIANTS.values() if variant.has_broker]
+    variants = [variant.name for variant in VARIANTS.values() if variant.must_happen]
     names = names or [*variants, *REFERENCES]
     return [_find_target(name, template) for name in dict.fromkeys(names)]
 
@@ -91,7 +92,7 @@ def _find_target(name: str, template: Path) -> Target:
     folder = Path(name)
     if name in VARIANTS or not folder.exists():
         (variant,) = find_variants([name])
-        if not variant.has_broker:
+        if not variant.must_happen:
             raise Refusal(f"{name} promises nothing that a drill could break")
         return _target(name, dict(variant.answers))
 
@@ -113,8 +114,9 @@ def _find_target(name: str, template: Path) -> Target:
 
 
 def _target(name: str, answers: dict[str, str], project: Path | None = None) -> Target:
-    _check_broker(name, answers["broker"])
-    return Target(name, answers["engine"], answers["broker"], answers, project)
+    broker = answers.get("broker", "")
+    _check_broker(name, broker)
+    return Target(name, answers["engine"], broker, answers, project)
 
 
 def _reference_target(reference: Reference) -> Target:

@@ -26,7 +26,7 @@ from arq.worker import Function
 from app.database import database_engine
 from app.delivery.definitions import must_happen_tasks, queues
 from app.delivery.execution import execute
-from app.delivery.ledger import Message
+from app.delivery.messages import Message
 from app.settings import LOG_FORMAT, settings
 
 logger = logging.getLogger(__name__)

@@ -40,22 +40,24 @@ def main() -> None:
         phases = (
             [Phase.generate] if options.no_shrink else [Phase.generate, Phase.shrink]
         )
-        run_state_machine_as_test(
-            hypothesis.seed(seed)(Ledger),
-            settings=hypothesis.settings(
-                max_examples=options.examples,
-                stateful_step_count=options.steps,
-                deadline=None,
-                database=None,
-                phases=phases,
-                report_multiple_bugs=False,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
-        seconds, busy = (
-            time.perf_counter() - started[0],
-            time.process_time() - started[1],
-        )
+        try:
+            run_state_machine_as_test(
+                hypothesis.seed(seed)(Ledger),
+                settings=hypothesis.settings(
+                    max_examples=options.examples,
+                    stateful_step_count=options.steps,
+                    deadline=None,
+                    database=None,
+                    phases=phases,
+                    report_multiple_bugs=False,
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+        except BaseException:
+            _say(f"not sound, after {Ledger.examples} examples")
+            raise
+        seconds = time.perf_counter() - started[0]
+        busy = time.process_time() - started[1]
         _say(f"sound: {options.examples} examples in {seconds:.0f} s, CPU {busy:.0f} s")
 
 
@@ -86,7 +88,9 @@ def _postgresql() -> Iterator[str]:
     try:
         database = Database(server.url)
         database.run(
-            f"CREATE DATABASE {name}", f"ALTER DATABASE {name} SET lock_timeout = '10s'"
+            f"CREATE DATABASE {name}",
+            f"ALTER DATABASE {name} SET lock_timeout = '10s'",
+            f"ALTER DATABASE {name} SET synchronous_commit = off",
         )
         database.close()
         yield sibling(server.url, name)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-import asyncpg
+from sqlalchemy.util import await_only
 
 
 class ProcessDied(BaseException):
@@ -36,12 +36,17 @@ class Fuse:
 
     def __init__(self) -> None:
         self.is_dead = False
+        self.is_shut_down = False
+        self.shut_down: Callable[[], object] = lambda: None
+        """Ends the process that acts, as a signal does."""
         self._fault: Fault | None = None
         self._moments = 0
 
     def reset(self, fault: Fault | None = None) -> None:
         """Begin with a process that lives, and perhaps with a fault to come."""
         self.is_dead = False
+        self.is_shut_down = False
+        self.shut_down = lambda: None
         self._fault = fault
         self._moments = 0
 
@@ -50,42 +55,71 @@ class Fuse:
         self.is_dead = True
         raise ProcessDied
 
-    def burn(self) -> None:
-        """Let a moment pass."""
+    def burn(self) -> bool:
+        """Let a moment pass; return whether a signal came meanwhile."""
         if self.is_dead:
             raise ProcessDied
 
         moment, self._moments = self._moments, self._moments + 1
         if self._fault is None or self._fault.moment != moment:
-            return
+            return False
 
         if self._fault.kind is Kind.DIES:
             self.die()
         if self._fault.kind is Kind.ERROR:
             raise Unreachable("by the model's wish")
-        raise asyncio.CancelledError
+        self.is_shut_down = True
+        self.shut_down()
+        return True
 
     def attach(self, dialect: Any) -> None:
         """Count the statements and commits sent; a roll-back needs no process."""
         for name in ("do_execute", "do_commit"):
             setattr(dialect, name, self._between_moments(getattr(dialect, name)))
-        send_past_sqlalchemy = asyncpg.Connection.fetchmany
-
-        async def send(*args: Any) -> Any:
-            self.burn()
-            rows = await send_past_sqlalchemy(*args)
-            self.burn()
-            return rows
-
-        asyncpg.Connection.fetchmany = send
 
     def _between_moments(self, work: Callable[..., None]) -> Callable[..., None]:
+        def burn() -> None:
+            if self.burn():
+                # Here the asyncio task that sends this sees that it is cancelled.
+                await_only(asyncio.sleep(0))
+
         def work_with_moments(*args: Any) -> None:
-            self.burn()
+            burn()
             work(*args)
-            self.burn()
+            burn()
 
         return work_with_moments
+
+
+class Connection:
+    """A connection of PostgreSQL's driver, as a process has it."""
+
+    def __init__(self, connection: Any) -> None:
+        self.real = connection
+
+    def is_closed(self) -> bool:
+        """Whether another one must be opened."""
+        closed: bool = self.real.is_closed()
+        return closed
+
+    def terminate(self) -> None:
+        """Close it at once."""
+        self.real.terminate()
+
+    async def fetch(self, *args: Any) -> Any:
+        """Send a statement, between two moments."""
+        if fuse.burn():
+            await asyncio.sleep(0)
+        rows = await self.real.fetch(*args)
+
+        try:
+            if fuse.burn():
+                await asyncio.sleep(0)
+        except Unreachable:
+            # Only with its connection an answer gets lost.
+            self.terminate()
+            raise
+        return rows
 
 
 fuse = Fuse()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -10,14 +11,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from app.database import session_factory
-from app.delivery import ledger, relay
+from app.delivery import BoundTask, ledger, relay, retention, worker
+from app.delivery.due import DueTasks
 
 from .actors import (
     Answer,
     Deed,
+    Key,
+    Process,
     Relay,
     Worker,
     act,
+    clock,
     loop,
     patient,
     single,
@@ -25,12 +30,24 @@ from .actors import (
     write,
 )
 from .faults import Fault, Kind, fuse
-from .laws import LEASE, RETENTION, Doing, Judge, doing, is_due, is_stuck
+from .laws import (
+    LEASE,
+    RETENTION,
+    Doing,
+    Judge,
+    doing,
+    ended,
+    is_due,
+    is_published,
+    is_stuck,
+    state,
+)
 from .stage import IS_SQLITE, broker, storage
-from .storage import Row
+from .storage import Row, Snapshot
 
 MAX_TASKS = 6
-MAX_WORKERS = 4
+MAX_WORKERS = 3
+MAX_BODIES = 4
 MAX_RELAYS = 2
 
 FAULTS = st.sampled_from(
@@ -39,6 +56,7 @@ FAULTS = st.sampled_from(
 MANY_FAULTS = st.sampled_from(
     [None] * 24 + [Fault(kind, n) for kind in Kind for n in range(8)]
 )
+END_FAULTS = st.sampled_from([Fault(kind, n) for kind in Kind for n in range(5)])
 TASKS = st.sampled_from([patient] * 5 + [single] * 2 + [stranger])
 COUNTS = st.sampled_from([1, 2, 3])
 PICK = st.sampled_from(range(8))
@@ -47,6 +65,9 @@ ANSWERS = st.sampled_from([Answer.ACCEPTED] * 15 + list(Answer))
 HARD_ANSWERS = st.sampled_from(list(Answer))
 DELAYS = st.sampled_from([0, 0, 0, 0, 0, 0, 20, 3600])
 TIMES = st.sampled_from([1, 11, 31, 31, 31, 3601, *[RETENTION.total_seconds() + 1] * 2])
+_MEANT = {"cancel": {"queued", "running"}, "replay": {"failed", "cancelled"}}
+"""Whom an operator orders it for, if there are any."""
+BEATS = st.sampled_from([None] * 4 + ["before", "after"])
 _ENDS = ["returns"] * 3 + ["raises", "raises CancelledError"]
 # SQLite lets one transaction write at a time: there, a task that has written must end
 # at once.
@@ -58,6 +79,7 @@ DEEDS = st.sampled_from(
         for child in (False,)
     ]
     + [Deed(effect=True, child=True, end=end) for end in _ENDS]
+    + [Deed(when_stopped="raises"), Deed(when_stopped="returns")]
     + ([] if IS_SQLITE else [Deed(effect=True), Deed(child=True), Deed(effect=True)])
 )
 
@@ -72,63 +94,88 @@ class Ledger(Judge):
         numbers = itertools.count(1)
         ledger.uuid7 = lambda *_: UUID(int=next(numbers))
         relay.BATCH = 3
+        worker.CONCURRENCY = 3
+        worker.DRAIN_SECONDS = 0
+        clock.ahead = 0.0
 
         self.workers: list[Worker] = []
         self.relays: list[Relay] = []
         self.sessions: list[Any] = []
-        self.claims: set[tuple[UUID, int]] = set()
+        self.due_tasks = [DueTasks(), DueTasks()]
+        self.known_to: dict[Worker, set[UUID]] = {}
         self.broker_comes_back_empty = False
+        self.ends_without_broker = False
 
-    @initialize(broker_comes_back_empty=st.booleans(), task=TASKS, count=COUNTS)
-    def begin(self, broker_comes_back_empty: bool, task: Any, count: int) -> None:
+    @initialize(
+        broker_comes_back_empty=st.booleans(),
+        ends_without_broker=st.booleans(),
+        task=TASKS,
+        count=COUNTS,
+    )
+    def begin(
+        self,
+        broker_comes_back_empty: bool,
+        ends_without_broker: bool,
+        task: Any,
+        count: int,
+    ) -> None:
         self.broker_comes_back_empty = broker_comes_back_empty
+        self.ends_without_broker = ends_without_broker
         self.request(
-            task=task, delay=0, has_key=False, count=count, end="commits", fault=None
+            tasks=[task] * count,
+            delay=0,
+            has_key=False,
+            in_one=True,
+            end="commits",
+            fault=None,
         )
 
     # --- Requests.
 
     @precondition(lambda self: len(self.now.rows) < MAX_TASKS)
     @rule(
-        task=TASKS,
+        tasks=st.lists(TASKS, min_size=1, max_size=3),
         delay=DELAYS,
         has_key=RARELY,
-        count=COUNTS,
+        in_one=st.booleans(),
         end=st.sampled_from(["commits", "commits", "rolls back", "stays open"]),
         fault=FAULTS,
     )
     def request(
         self,
-        task: Any,
+        tasks: list[Any],
         delay: int,
         has_key: bool,
-        count: int,
+        in_one: bool,
         end: str,
         fault: Fault | None,
     ) -> None:
         # It would wait for another's key to be decided.
         has_key = has_key and not self.sessions
 
-        options = dataclasses.replace(
-            task, delay=timedelta(seconds=delay), key="key" if has_key else None
-        )
+        options = {
+            "delay": timedelta(seconds=delay),
+            "key": "key" if has_key else None,
+        }
+        calls = [
+            BoundTask(dataclasses.replace(task, **options), "{}") for task in tasks
+        ]
         stays_open = end == "stays open" and not IS_SQLITE and not has_key
-        act(self._request(options, count, end == "rolls back", stays_open), fault)
+        lists = [calls] if in_one else [[call] for call in calls]
+        act(self._request(lists, end == "rolls back", stays_open), fault)
         self.look(doing("record"))
 
     async def _request(
-        self, task: Any, count: int, rolls_back: bool, stays_open: bool
+        self, lists: list[list[BoundTask]], rolls_back: bool, stays_open: bool
     ) -> None:
         session = session_factory()
         try:
-            for _ in range(count):
-                recorded = await ledger.record(
-                    session,
-                    task,
-                    task.dump_arguments() if task is not stranger else "{}",
-                )
-                if recorded.created:
-                    await write(session, "request", recorded.id)
+            for calls in lists:
+                recorded = await ledger.record(session, calls)
+                for call, each in zip(calls, recorded, strict=True):
+                    self.named[each.id] = call.task.name
+                    if each.created:
+                        await write(session, "request", each.id)
 
             if stays_open and len(self.sessions) < 2:
                 self.sessions.append(session)
@@ -159,10 +206,13 @@ class Ledger(Judge):
     @precondition(
         lambda self: self._is_anything_due() and len(self.relays) < MAX_RELAYS
     )
-    @rule(parks=RARELY, answer=ANSWERS, fault=FAULTS)
-    def publish(self, parks: bool, answer: Answer, fault: Fault | None) -> None:
+    @rule(pick=PICK, parks=RARELY, answer=ANSWERS, fault=FAULTS)
+    def publish(
+        self, pick: int, parks: bool, answer: Answer, fault: Fault | None
+    ) -> None:
+        due_tasks = self.due_tasks[pick % 2]
         self._relay(
-            lambda: Relay(publishes=True, parks=parks, answer=answer),
+            lambda: Relay(due_tasks, parks=parks, answer=answer),
             doing("publish"),
             fault,
         )
@@ -175,9 +225,7 @@ class Ledger(Judge):
         self, parks: bool, answer: Answer, counts_late: bool, fault: Fault | None
     ) -> None:
         self._relay(
-            lambda: Relay(
-                publishes=False, parks=parks, answer=answer, counts_late=counts_late
-            ),
+            lambda: Relay(None, parks=parks, answer=answer, counts_late=counts_late),
             doing("find"),
             fault,
             is_racy=any(other.on_its_way for other in self.relays),
@@ -188,7 +236,7 @@ class Ledger(Judge):
     def answer_relay(self, pick: int, answer: Answer, fault: Fault | None) -> None:
         acting = self.relays[pick % len(self.relays)]
         fuse.reset(fault)
-        acting.go("broker", answer)
+        acting.question.set_result(answer)
         self._after_relay(acting)
         self.look(doing("publish" if acting.publishes else "find"), is_racy=True)
 
@@ -197,25 +245,35 @@ class Ledger(Judge):
     def end_relay(self, pick: int, dies: bool, fault: Fault | None) -> None:
         acting = self.relays[pick % len(self.relays)]
         fuse.reset(fault)
-        acting.end(dies=dies)
+        if dies:
+            acting.die()
+        else:
+            acting.shut_down()
         self._after_relay(acting)
         self.look(doing("publish" if acting.publishes else "find"))
 
     def _relay(
-        self, start: Any, what: Doing, fault: Fault | None, *, is_racy: bool = False
+        self,
+        start: Callable[[], Relay],
+        what: Doing,
+        fault: Fault | None,
+        *,
+        is_racy: bool = False,
     ) -> None:
         fuse.reset(fault)
         acting = start()
-        acting.start()
         self.relays.append(acting)
         self._after_relay(acting)
         self.look(what, is_racy=is_racy)
 
     def _after_relay(self, acting: Relay) -> None:
+        acting.settle()
         fuse.reset()
         if acting.is_over:
+            acting.leave()
             self.relays.remove(acting)
-            self.demand_no_failure(acting)
+        for error in acting.failures():
+            self.complain(f"a relay failed: {error!r}")
 
     @precondition(
         lambda self: self._is_any_unfinished() and len(self.relays) < MAX_RELAYS
@@ -223,16 +281,13 @@ class Ledger(Judge):
     @rule()
     def pass_a_lease_and_publish(self) -> None:
         self._pass_time(LEASE.total_seconds() + 1)
-        self.publish(parks=False, answer=Answer.ACCEPTED, fault=None)
+        self.publish(pick=0, parks=False, answer=Answer.ACCEPTED, fault=None)
 
     def _is_anything_due(self) -> bool:
         return any(is_due(row, self.now) for row in self.now.rows.values())
 
     def _is_any_published(self) -> bool:
-        rows = self.now.rows.values()
-        return any(
-            row.status == "queued" and row.published_at is not None for row in rows
-        )
+        return any(is_published(row) for row in self.now.rows.values())
 
     def _is_any_unfinished(self) -> bool:
         return not all(row.has_ended for row in self.now.rows.values())
@@ -247,152 +302,352 @@ class Ledger(Judge):
         broker.reasons += len(broker.waiting[lost])
         del broker.waiting[lost]
 
+    @precondition(lambda self: self._is_anything_due() and not self.relays)
+    @rule(comes_back_empty=st.booleans())
+    def lose_what_is_published(self, comes_back_empty: bool) -> None:
+        self.publish(pick=0, parks=False, answer=Answer.ACCEPTED, fault=None)
+        if broker.waiting:
+            self.lose_messages(pick=-1, comes_back_empty=comes_back_empty)
+        if self._is_any_published():
+            self.find_lost(
+                parks=False, answer=Answer.ACCEPTED, counts_late=False, fault=None
+            )
+
     # --- Workers.
 
-    @precondition(lambda self: bool(broker.waiting) and len(self.workers) < MAX_WORKERS)
-    @rule(pick=PICK, will_repeat=RARELY, fault=FAULTS)
-    def deliver(self, pick: int, will_repeat: bool, fault: Fault | None) -> None:
+    @precondition(lambda self: bool(broker.waiting) and self._has_place())
+    @rule(pick=PICK, place=PICK, will_repeat=RARELY, fault=FAULTS)
+    def deliver(
+        self, pick: int, place: int, will_repeat: bool, fault: Fault | None
+    ) -> None:
         at = pick % len(broker.waiting)
         message = broker.waiting[at]
         if not will_repeat:
             del broker.waiting[at]
 
         before = self.now.rows.get(message.id)
-        self._execute(message.id, fault)
+        self._execute([message.id], place, fault)
         after = self.now.rows.get(message.id)
         if not will_repeat and (
             not before or not after or before.attempts == after.attempts
         ):
             broker.reasons += 1  # It is gone, and nothing came of it.
 
-    @precondition(
-        lambda self: self._is_anything_due() and len(self.workers) < MAX_WORKERS
-    )
-    @rule(pick=PICK)
-    def publish_and_deliver(self, pick: int) -> None:
+    @precondition(lambda self: bool(broker.carried) and self._has_place())
+    @rule(picks=st.lists(PICK, min_size=2, max_size=3), place=PICK, fault=FAULTS)
+    def deliver_together(
+        self, picks: list[int], place: int, fault: Fault | None
+    ) -> None:
+        # The latest first: they wait, perhaps.
+        carried = broker.carried[::-1]
+        messages = [carried[pick % len(carried)] for pick in picks]
+        self._execute([message.id for message in messages], place, fault)
+
+    @precondition(lambda self: self._is_anything_due() and self._has_place())
+    @rule(pick=PICK, place=PICK)
+    def publish_and_deliver(self, pick: int, place: int) -> None:
         if len(self.relays) < MAX_RELAYS:
-            self.publish(parks=False, answer=Answer.ACCEPTED, fault=None)
+            self.publish(pick=0, parks=False, answer=Answer.ACCEPTED, fault=None)
         if broker.waiting:
-            self.deliver(pick=pick, will_repeat=False, fault=None)
+            self.deliver(pick=pick, place=place, will_repeat=False, fault=None)
 
     @precondition(
         lambda self: self._is_anything_due() and not self.workers and not self.relays
     )
     @rule(ends=st.booleans())
     def deliver_before_the_refusal(self, ends: bool) -> None:
-        self.publish(parks=True, answer=Answer.ACCEPTED, fault=None)
+        self.publish(pick=0, parks=True, answer=Answer.ACCEPTED, fault=None)
         if self.relays and self.relays[0].on_its_way:
             self.answer_relay(pick=0, answer=Answer.UNCONFIRMED, fault=None)
         if self.relays and broker.waiting:
-            self.deliver(pick=-1, will_repeat=False, fault=None)
-        if self.workers and ends:
+            self.deliver(pick=-1, place=0, will_repeat=False, fault=None)
+        if self._bodies() and ends:
             self.succeed(pick=0, has_effect=True)
 
-    @precondition(lambda self: bool(broker.carried) and len(self.workers) < MAX_WORKERS)
-    @rule(pick=PICK, fault=FAULTS)
-    def deliver_late(self, pick: int, fault: Fault | None) -> None:
-        self._execute(broker.carried[pick % len(broker.carried)].id, fault)
+    @precondition(lambda self: bool(broker.carried) and self._has_place())
+    @rule(pick=PICK, place=PICK, fault=FAULTS)
+    def deliver_late(self, pick: int, place: int, fault: Fault | None) -> None:
+        message = broker.carried[pick % len(broker.carried)]
+        self._execute([message.id], place, fault)
 
-    @precondition(
-        lambda self: self._is_anything_due() and len(self.workers) < MAX_WORKERS
+    @precondition(lambda self: self._is_anything_due() and self._has_place())
+    @rule(place=PICK, fault=MANY_FAULTS)
+    def start_due(self, place: int, fault: Fault | None) -> None:
+        acting = self._worker(place)
+        fuse.reset(fault)
+        acting.start_due()
+        before = self.now
+        self._after_worker(acting, doing("claim"), fault)
+        if fault is not None and fault.kind is Kind.CANCELLED:
+            self._demand_nothing_begun(acting, before)
+
+    def _demand_nothing_begun(self, acting: Worker, before: Snapshot) -> None:
+        """Complain about what a process has claimed and left at its shutdown."""
+        if acting in self.workers:  # Its signal has not come.
+            return
+        for row in self.now.rows.values():
+            old = before.rows.get(row.id)
+            if row.status == "running" and old and old.attempts < row.attempts:
+                self.complain(f"claimed and left at a shutdown: {row}")
+
+    @precondition(lambda self: self._is_anything_due() and self._has_place())
+    @rule(place=PICK, times=st.sampled_from([1, 2, 2, 2, 3, 5]))
+    def start_due_and_die(self, place: int, times: int) -> None:
+        for _ in range(times):
+            if not self._has_place():
+                return
+            self.start_due(place=place, fault=None)
+            acting = self._worker(place)
+            if acting in self.workers:
+                self.end_worker(pick=self.workers.index(acting), dies=True, fault=None)
+            self._pass_time(LEASE.total_seconds() + 1)
+        if self._is_anything_due():
+            self.start_due(place=place, fault=None)
+
+    def _has_place(self) -> bool:
+        return len(self._bodies()) < MAX_BODIES
+
+    def _bodies(self) -> list[tuple[Worker, Key]]:
+        return [(each, key) for each in self.workers for key in each.bodies]
+
+    def _worker(self, place: int) -> Worker:
+        """Return a process that works, or a new one."""
+        place %= min(len(self.workers) + 1, MAX_WORKERS)
+        return self.workers[place] if place < len(self.workers) else Worker()
+
+    def _execute(self, task_ids: list[UUID], place: int, fault: Fault | None) -> None:
+        acting = self._worker(place)
+        fuse.reset(fault)
+        for task_id in task_ids:
+            acting.execute(task_id)
+        named = set(task_ids)
+        task = task_ids[0] if len(named) == 1 else None
+        self._after_worker(acting, doing("claim", task=task), fault)
+        if touched := {key[0] for key in acting.held} - self.known_to[acting] - named:
+            self.complain(f"claimed what nobody delivered: {touched}")
+
+    @precondition(lambda self: self._bodies())
+    @rule(pick=PICK, deed=DEEDS, beats=BEATS, fault=MANY_FAULTS)
+    def work(
+        self, pick: int, deed: Deed, beats: str | None, fault: Fault | None
+    ) -> None:
+        bodies = self._bodies()
+        acting, key = bodies[pick % len(bodies)]
+        self._order(acting, {key: deed}, beats, fault)
+
+    @precondition(lambda self: any(len(each.bodies) > 1 for each in self.workers))
+    @rule(
+        pick=PICK,
+        deeds=st.lists(DEEDS, min_size=3, max_size=3),
+        beats=BEATS,
+        fault=MANY_FAULTS,
     )
-    @rule(fault=FAULTS)
-    def claim_due(self, fault: Fault | None) -> None:
-        claims: list[ledger.Claim] = []
+    def work_together(
+        self, pick: int, deeds: list[Deed], beats: str | None, fault: Fault | None
+    ) -> None:
+        crowded = [each for each in self.workers if len(each.bodies) > 1]
+        acting = crowded[pick % len(crowded)]
+        orders = dict(zip(acting.bodies, deeds, strict=False))
+        if not IS_SQLITE:
+            # There, what several sessions do at a time comes in any order.
+            orders = {
+                key: deed._replace(effect=False, child=False)
+                for key, deed in orders.items()
+                if acting.bodies[key].context.opened_session is None
+            }
+        self._order(acting, orders, beats, fault)
 
-        async def claim() -> None:
-            claims.extend(await ledger.claim_due(MAX_WORKERS - len(self.workers)))
+    @precondition(lambda self: any(len(each.bodies) > 1 for each in self.workers))
+    @rule(pick=PICK, loses=st.booleans())
+    def succeed_together(self, pick: int, loses: bool) -> None:
+        crowded = [each for each in self.workers if len(each.bodies) > 1]
+        acting = crowded[pick % len(crowded)]
+        orders = dict.fromkeys(acting.bodies, Deed(end="returns"))
+        if loses:  # One of them, not always the first.
+            lost = list(orders)[pick % len(orders)]
+            act(ledger.cancel(lost[0]), None)
+            self.look(doing("cancel", task=lost[0]))
+        self._order(acting, orders, None, None)
 
-        act(claim(), fault)
-        self.look(doing("take"))
-
-        # PostgreSQL knows no order.
-        for claimed in sorted(claims, key=lambda each: each.id):
-            self._start(Worker(claimed.id, claimed))
-            self.look(doing("end", task=claimed.id, attempt=claimed.attempt))
-
-    def _execute(self, task_id: UUID, fault: Fault | None) -> None:
-        fuse.reset(fault)
-        self._start(Worker(task_id))
-        self.look(doing("claim", task=task_id))
-
-    def _start(self, worker: Worker) -> None:
-        worker.start()
-        self.workers.append(worker)
-        self._after_worker(worker)
-        if not worker.is_over:
-            if (worker.task_id, worker.attempt) in self.claims:
-                self.complain(
-                    f"two workers have attempt {worker.attempt} of {worker.task_id}"
-                )
-            self.claims.add((worker.task_id, worker.attempt))
-
-    @precondition(lambda self: self.workers)
-    @rule(pick=PICK, deed=DEEDS, fault=MANY_FAULTS)
-    def work(self, pick: int, deed: Deed, fault: Fault | None) -> None:
-        worker = self.workers[pick % len(self.workers)]
-        fuse.reset(fault)
-        worker.go("body", deed)
-        self._after_worker(worker)
-        self.look(doing("end", "record", task=worker.task_id, attempt=worker.attempt))
-
-    @precondition(lambda self: self.workers)
+    @precondition(lambda self: self._bodies())
     @rule(pick=PICK, has_effect=st.booleans())
     def succeed(self, pick: int, has_effect: bool) -> None:
         deed = Deed(effect=has_effect, end="returns")
-        self.work(pick=pick, deed=deed, fault=None)
+        self.work(pick=pick, deed=deed, beats=None, fault=None)
+
+    @precondition(lambda self: self._bodies())
+    @rule(pick=PICK, deed=st.sampled_from(["returns", "raises"]), fault=END_FAULTS)
+    def fail_to_end(self, pick: int, deed: str, fault: Fault) -> None:
+        self.work(pick=pick, deed=Deed(end=deed), beats=None, fault=fault)
+
+    def _order(
+        self,
+        acting: Worker,
+        orders: Mapping[Key, Deed],
+        beats: str | None,
+        fault: Fault | None,
+    ) -> None:
+        """Tell bodies of a process what to do, while its heart beats perhaps."""
+        fuse.reset(fault)
+        if beats == "before":
+            acting.beat()
+        for key, deed in orders.items():
+            acting.order(key, deed)
+        if beats == "after":
+            acting.beat()
+
+        ends = {key: _ends(deed) for key, deed in orders.items()}
+        beat = {"beat"} if beats else set()
+        doing_this = doing("record", *beat, ends=ends)
+        writes = [key for key, deed in orders.items() if deed.effect or deed.child]
+        self._after_worker(acting, doing_this, fault, must=ends, fails=writes)
+
+    @precondition(lambda self: self._bodies())
+    @rule(pick=PICK, place=PICK, is_late=st.booleans())
+    def heartbeat_after_a_while(self, pick: int, place: int, is_late: bool) -> None:
+        acting, _ = self._bodies()[pick % len(self._bodies())]
+        self._pass_time(LEASE.total_seconds() * (1.1 if is_late else 0.7))
+        if is_late and self._has_place() and self._is_anything_due():
+            self.start_due(place=place, fault=None)
+        if acting in self.workers:
+            self.heartbeat(pick=self.workers.index(acting), fault=None)
 
     @precondition(lambda self: self.workers)
-    @rule(pick=PICK, fault=FAULTS)
+    @rule(pick=PICK, fault=MANY_FAULTS)
     def heartbeat(self, pick: int, fault: Fault | None) -> None:
-        worker = self.workers[pick % len(self.workers)]
+        acting = self.workers[pick % len(self.workers)]
         fuse.reset(fault)
-        worker.go("heart")
-        self._after_worker(worker)
-        goes_on = fault is None and not worker.is_over
+        acting.beat()
+        self._after_worker(acting, doing("beat"), fault)
+        if fault is not None:
+            return
 
-        # A cancellation that arrives here is a shutdown: the attempt is given back.
-        self.look(doing("beat", "end", task=worker.task_id, attempt=worker.attempt))
-        wake_at = self.now.rows[worker.task_id].wake_at if goes_on else None
-        if wake_at and wake_at < self.now.now + LEASE / 2:
-            self.complain("a heartbeat has not renewed the lease")
+        for task_id, attempt in acting.bodies:
+            row = self.now.rows.get(task_id)
+            if row is None or (row.status, row.attempts) != ("running", attempt):
+                self.complain(f"attempt {attempt} of {task_id} goes on without a lease")
+            elif row.wake_at and row.wake_at < self.now.now + LEASE / 2:
+                self.complain("a heartbeat has not renewed a lease")
 
     @precondition(lambda self: self.workers)
     @rule(pick=PICK, dies=st.booleans(), fault=FAULTS)
     def end_worker(self, pick: int, dies: bool, fault: Fault | None) -> None:
-        worker = self.workers[pick % len(self.workers)]
+        acting = self.workers[pick % len(self.workers)]
+        ends = {
+            key: frozenset(
+                {"succeeded"} if body.when_stopped == "returns" else {"given back"}
+            )
+            for key, body in acting.bodies.items()
+        }
         fuse.reset(fault)
-        worker.end(dies=dies)
-        self._after_worker(worker)
-        self.look(doing("end", task=worker.task_id, attempt=worker.attempt))
+        if dies:
+            acting.die()
+        else:
+            acting.shut_down()
+        must = {} if dies else ends
+        self._after_worker(acting, doing(ends=must), fault, must=must, ends=True)
 
-    def _after_worker(self, worker: Worker) -> None:
-        worker.bury()
+    @precondition(lambda self: self._bodies())
+    @rule(pick=PICK, when_stopped=st.sampled_from(["stops", "raises", "returns"]))
+    def shut_down(self, pick: int, when_stopped: str) -> None:
+        acting, key = self._bodies()[pick % len(self._bodies())]
+        acting.bodies[key].when_stopped = when_stopped
+        at = self.workers.index(acting)
+        self.end_worker(pick=at, dies=False, fault=None)
+
+    @precondition(lambda self: self._bodies())
+    @rule(pick=PICK, fault=FAULTS)
+    def cancel_attempt(self, pick: int, fault: Fault | None) -> None:
+        acting, key = self._bodies()[pick % len(self._bodies())]
+        returns = acting.bodies[key].when_stopped == "returns"
+        ends = {key: frozenset({"succeeded" if returns else "raised"})}
+        fuse.reset(fault)
+        acting.cancel(key)
+        self._after_worker(acting, doing(ends=ends), fault, must=ends)
+
+    def _after_worker(
+        self,
+        acting: Worker,
+        what: Doing,
+        fault: Fault | None,
+        *,
+        must: Mapping[Key, frozenset[str]] | None = None,
+        fails: Iterable[Key] = (),
+        ends: bool = False,
+    ) -> None:
+        """Let a process go on, and judge what it has done.
+
+        Attempts that write may raise what the database does.
+        """
+        before, began, held = self.now, set(acting.bodies), set(acting.held)
+        returns = {k for k, b in acting.bodies.items() if b.when_stopped == "returns"}
+        if acting not in self.workers:
+            self.workers.append(acting)
+        self.known_to[acting] = {key[0] for key in acting.held}
+
+        acting.settle()
+        is_over = ends or fuse.is_dead or fuse.is_shut_down
+        if is_over and not fuse.is_dead and acting.bodies:
+            # What was being claimed at the signal.
+            acting.give_back()
+            acting.settle()
         fuse.reset()
-        if worker.is_over:
-            self.workers.remove(worker)
-            self.demand_no_failure(worker)
+        if is_over:
+            if not acting.is_over:
+                self.complain("a process has not ended")
+            acting.leave()
+            self.workers.remove(acting)
+
+        stops = fault is not None and fault.kind is Kind.CANCELLED
+        possible = {key: set(what.ends.get(key, ())) for key in acting.held}
+        for key, hows in possible.items() if stops or ends else ():
+            hows.update({"given back"} | ({"succeeded"} if key in returns else set()))
+        for key in fails if fault is not None and fault.kind is Kind.ERROR else ():
+            possible[key].add("raised")
+
+        allowed = {key: frozenset(hows) for key, hows in possible.items()}
+        self.look(what._replace(stops=stops, ends=allowed))
+        self.demand_of(acting, before, began | (acting.held - held))
+        if fault is None and must:
+            self._demand_ends(before, must)
+
+    def _demand_ends(
+        self, before: Snapshot, must: Mapping[Key, frozenset[str]]
+    ) -> None:
+        for (task_id, attempt), hows in must.items():
+            old, new = before.rows.get(task_id), self.now.rows.get(task_id)
+            if not hows or old is None or new is None:
+                continue
+            if (old.status, old.attempts) == ("running", attempt) and state(
+                new
+            ) not in {ended(state(old), how, old.max_attempts) for how in hows}:
+                self.complain(f"not {hows}\n  before {old}\n  after  {new}")
 
     # --- Operators, and time.
 
     @precondition(lambda self: self.now.rows)
     @rule(
-        order=st.sampled_from(["cancel", "replay", "prune"]),
+        order=st.sampled_from(["cancel", "replay", "replay", "prune", "take over"]),
         pick=PICK,
         count=st.sampled_from([1, 2]),
         fault=FAULTS,
     )
     def operate(self, order: str, pick: int, count: int, fault: Fault | None) -> None:
-        task_id = list(self.now.rows)[pick % len(self.now.rows)]
+        rows = self.now.rows.values()
+        meant = [row.id for row in rows if row.status in _MEANT.get(order, ())]
+        task_id = (meant or list(self.now.rows))[pick % len(meant or rows)]
         if order == "cancel":
             act(ledger.cancel(task_id), fault)
         elif order == "replay":
-            act(ledger.replay(task_id, count), fault)
+            act(ledger.replay(task_id), fault)
+        elif order == "take over":
+            broker.reasons += len(self.now.rows)
+            act(worker.take_over(), fault)
         else:
-            if count > 1:
+            if count > 1 or any(row.status == "failed" for row in rows):
                 self._pass_time(RETENTION.total_seconds() + 1)
-            act(ledger.prune(count), fault)
-        self.look(doing(order, task=task_id, granted=count))
+            act(retention.prune(count), fault)
+        self.look(doing(order, task=task_id))
 
     @precondition(lambda self: self.now.rows)
     @rule(seconds=TIMES)
@@ -400,6 +655,7 @@ class Ledger(Judge):
         self._pass_time(seconds)
 
     def _pass_time(self, seconds: float) -> None:
+        clock.ahead += seconds
         broker.reasons += sum(len(each.on_its_way) for each in self.relays)
         loop.run_until_complete(storage.pass_time(seconds))
         before, self.now = self.now, loop.run_until_complete(storage.look())
@@ -417,11 +673,9 @@ class Ledger(Judge):
 
     def teardown(self) -> None:
         """Let every process die, and undisturbed new ones end every task."""
-        for actor in [*self.workers, *self.relays]:
-            fuse.reset()
-            actor.end(dies=True)
-            if isinstance(actor, Worker):
-                actor.bury()
+        processes: list[Process] = [*self.workers, *self.relays]
+        for process in processes:
+            process.die()
 
         fuse.reset()
         for session in self.sessions:
@@ -433,9 +687,12 @@ class Ledger(Judge):
 
     def _drain(self) -> None:
         relay.BATCH = 100
-        if self.broker_comes_back_empty:
+        if self.ends_without_broker:
+            act(worker.take_over(), None)
+        elif self.broker_comes_back_empty:
             broker.waiting.clear()
 
+        self.worker = Worker()
         for _ in range(4):
             if not self._run_everything(31, compares=True):
                 break
@@ -449,6 +706,7 @@ class Ledger(Judge):
                 break
         if stuck := self._unfinished():
             self.complain(f"never run: {stuck}")
+        self.worker.leave()
         self.demand_truth()
 
     def _unfinished(self) -> list[Row]:
@@ -461,18 +719,36 @@ class Ledger(Judge):
         self._pass_time(seconds)
         # Counted while there were faults; here only the end counts.
         broker.reasons += 1000
-        if compares:
-            act(relay.find_lost(), None)
-        while loop.run_until_complete(relay.publish_due()):
-            pass
-
-        while broker.waiting:
-            worker = Worker(broker.waiting.pop(0).id)
-            worker.start()
-            if not worker.is_over:
-                worker.go("body", Deed(effect=True, end="returns"))
-            if not worker.is_over:
-                self.complain(f"a worker has not ended: {worker.task_id}")
+        if self.ends_without_broker:
+            self.worker.start_due()
+            while self._end_all():
+                self.worker.start_due()
+        else:
+            if compares:
+                act(relay.find_lost(), None)
+            act(relay.publish_due(self.due_tasks[0]), None)
+            while broker.waiting:
+                self.worker.execute(broker.waiting.pop(0).id)
+                self._end_all()
 
         self.now = loop.run_until_complete(storage.look())
         return self._unfinished()
+
+    def _end_all(self) -> bool:
+        """Let the worker end what it has started; return whether that was anything."""
+        self.worker.settle()
+        bodies = list(self.worker.bodies)
+        for key in bodies:
+            # SQLite has one connection, which the first takes until it has ended.
+            self.worker.order(key, Deed(effect=True, end="returns"))
+            self.worker.settle()
+        if not self.worker.is_over:
+            self.complain("a worker has not ended")
+        return bool(bodies)
+
+
+def _ends(deed: Deed) -> frozenset[str]:
+    """Return how an attempt ends that is told this."""
+    if deed.end is None:
+        return frozenset()
+    return frozenset({"succeeded" if deed.end == "returns" else "raised"})

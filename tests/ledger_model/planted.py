@@ -1,4 +1,4 @@
-"""Plant faults in the ledger's code, each of which the model must find."""
+"""Plant faults in the project's code, each of which the model must find."""
 
 from typing import NamedTuple
 
@@ -11,110 +11,289 @@ class Planted(NamedTuple):
     file: str = "ledger.py"
 
 
-_ANY_ATTEMPT = 'bindparam("attempt", type_=sa.Integer()) > 0'
+_HELD = "is_held = and_(is_running, columns.attempts == batch.columns.attempt)"
+_STARTABLE = ".where(_is_due | and_(queued, columns.published_at.is_not(None)))"
+_RENEW = "RENEW = _fenced(_to_renew, wake_at=from_now(_to_renew.columns.lease))"
+_RENEW_ALSO = (
+    "RENEW = BatchStatement(\n"
+    "    _to_renew,\n"
+    "    sa.update(task_table)\n"
+    "    .where(columns.id == _to_renew.columns.id, {where})\n"
+    "    .values({also}wake_at=from_now(_to_renew.columns.lease))\n"
+    "    .returning(columns.id, columns.attempts),\n"
+    ")"
+)
+_ANSWERS = (
+    "return [changed.pop(tuple(row[name] for name in names), None) for row in rows]"
+)
+_FORGIVEN = (
+    "            failures=0,\n            interruptions=0,\n            finished"
+)
+_FOUND = "found = list(await transaction.execute(self.statement, parameters))"
+_IS_OLD = "is_old = columns.finished_at <= from_now(-settings.retention_days * 86_400)"
 
-_SUCCEED = "ledger.succeed(context, attempt.result(), context.opened_session)"
-
-PLANTED = {
+_FENCE = {
     "finish without a fence": Planted(
-        "SUCCEED = _fenced(",
-        "def _unfenced(**values: Any) -> TaskStatement:\n"
-        f"    found = sa.update(task_table).where(_is_this, {_ANY_ATTEMPT})\n"
-        "    return TaskStatement(found.values(**values).returning(columns.id))\n\n\n"
-        "SUCCEED = _unfenced(",
+        "SUCCEED = _fenced(\n    _to_succeed,",
+        "def _unfenced(batch: Batch, **values: Any) -> BatchStatement:\n"
+        "    found = sa.update(task_table).where(columns.id == batch.columns.id)\n"
+        "    found = found.where(unfinished).values(**values)\n"
+        "    found = found.returning(columns.id, columns.attempts)\n"
+        "    return BatchStatement(batch, found)\n\n\n"
+        "SUCCEED = _unfenced(\n    _to_succeed,",
     ),
     "fence without the attempt": Planted(
-        'columns.attempts == bindparam("attempt")', _ANY_ATTEMPT
+        _HELD, "is_held = and_(is_running, batch.columns.attempt > 0)"
     ),
-    "claim without a condition": Planted(
-        "where(_is_this, columns.status == Status.QUEUED, _may_start)",
-        "where(_is_this)",
+    "fence without the state": Planted(
+        _HELD, "is_held = columns.attempts == batch.columns.attempt"
     ),
-    "claim of a task that is not due": Planted(
-        "columns.status == Status.QUEUED, _may_start)",
-        "columns.status == Status.QUEUED)",
+    "claim without a condition": Planted(_STARTABLE, ".where(sa.true())"),
+    "claim of a task that is not due": Planted(_STARTABLE, ".where(_is_due | queued)"),
+    "claim of a task that runs": Planted(
+        _STARTABLE,
+        ".where(_is_due | running | and_(queued, columns.published_at.is_not(None)))",
     ),
-    "relay forgets wake_at": Planted(
-        "wake_at=case((_is_last, sa.null()), else_=from_now(_delay))",
-        "wake_at=case((_is_last, sa.null()), else_=columns.wake_at)",
+    "claim counts no attempt": Planted(
+        "attempts=unless_last(columns.attempts + 1, columns.attempts),",
+        "attempts=columns.attempts,",
     ),
-    "claim of what is due counts no attempt": Planted(
-        "attempts=case((_is_last, columns.attempts), else_=columns.attempts + 1)",
-        "attempts=columns.attempts",
-    ),
-    "heartbeat revives a finished task": Planted(
-        "RENEW = _fenced(wake_at=_lease_end)",
-        '_mine = columns.attempts == bindparam("attempt")\n'
-        "_mine = sa.update(task_table).where(_is_this, _mine)\n"
-        "_mine = _mine.values(status=Status.RUNNING, finished_at=None)\n"
-        "_mine = _mine.values(wake_at=_lease_end)\n"
-        "RENEW = TaskStatement(_mine.returning(columns.id))",
-    ),
-    "heartbeat does not push the lease on": Planted(
-        "RENEW = _fenced(wake_at=_lease_end)",
-        "_is_sooner = _lease_end < columns.wake_at\n"
-        "_sooner = case((_is_sooner, _lease_end), else_=columns.wake_at)\n"
-        "RENEW = _fenced(wake_at=_sooner)",
-    ),
-    "give_back resurrects the finished": Planted(
-        "async def give_back(ids: Iterable[UUID]) -> None:\n",
-        "async def give_back(ids: Iterable[UUID]) -> None:\n"
-        "    again = sa.update(task_table).where(columns.id.in_(list(ids)))\n"
-        "    again = again.returning(columns.id)\n"
-        "    again = again.values(status=Status.QUEUED, wake_at=from_now())\n"
-        "    await query(again.values(finished_at=None, published_at=None))\n"
-        "    return\n",
-    ),
-    "attempts used up are ignored": Planted(
-        "_is_last = and_(_is_interrupted, columns.attempts >= columns.max_attempts)",
-        "_is_last = and_(_is_interrupted, columns.attempts < 0)",
-    ),
-    "lost without regard to age": Planted(
-        "where(is_published, columns.queue == queue, is_old)",
-        "where(is_published, columns.queue == queue)",
-    ),
-    "replay counts from zero": Planted(
-        "max_attempts=columns.attempts + attempts,",
-        "attempts=0,\n            max_attempts=attempts,",
-    ),
-    "prune deletes the failed": Planted(
-        "where(is_old, columns.status != Status.FAILED)", "where(is_old)"
-    ),
-    "prune deletes the unfinished": Planted(
-        "is_old = columns.finished_at <= from_now(-settings.retention_days * 86_400)",
-        "is_old = columns.created_at <= from_now(-settings.retention_days * 86_400)",
+    "two callers of one claim both get it": Planted(
+        _ANSWERS, _ANSWERS.replace("changed.pop", "changed.get"), "statements.py"
     ),
     "success in a transaction of its own": Planted(
-        "    if await session.scalar(_succeed_in_session,"
-        ' {"task_id": claim.id, **mark}) is None:\n'
-        "        return False\n    await session.commit()",
-        "    await session.commit()\n"
-        "    if await SUCCEED.run(claim.id, **mark) is None:\n"
-        "        return False",
+        "    marked = await session.execute(",
+        "    await session.commit()\n    marked = await session.execute(",
+    ),
+    "what a failed attempt wrote is kept": Planted(
+        "    await context.close()\n    status = ",
+        "    if context.opened_session:\n"
+        "        await context.opened_session.commit()\n"
+        "    status = ",
+        "execution.py",
+    ),
+    "lost lease goes unnoticed": Planted(
+        "    if not is_recorded:\n",
+        "    if context.opened_session:\n"
+        "        await context.opened_session.commit()\n"
+        "    if not is_recorded:\n",
+        "execution.py",
+    ),
+}
+
+_BATCHES = {
+    "one lost fence rolls back its neighbours": Planted(
+        _FOUND,
+        f"{_FOUND}\n"
+        "                if self._is_fenced and len(found) < len(rows):\n"
+        "                    await transaction.rollback()\n"
+        "                    found = []",
+        "statements.py",
+    ),
+    "one lost fence fails its neighbours": Planted(
+        _FOUND,
+        f"{_FOUND}\n"
+        "                if self._is_fenced and len(found) < len(rows) > 1:\n"
+        '                    raise ConnectionError("one of them is lost")',
+        "statements.py",
+    ),
+    "lost fence is taken for success": Planted(
+        _ANSWERS,
+        'lost = [(row["id"], row.get("attempt")) for row in rows]\n'
+        "        return [\n"
+        "            changed.pop(tuple(row[name] for name in names),\n"
+        "                        other if self._is_fenced else None)\n"
+        "            for row, other in zip(rows, lost, strict=True)\n"
+        "        ]",
+        "statements.py",
+    ),
+    "lost fence in a batch is taken for success": Planted(
+        _ANSWERS,
+        "return [*found, *[None] * (len(rows) - len(found))]",
+        "statements.py",
+    ),
+    "answers go to the neighbours": Planted(
+        "            for rows, answer in calls:\n",
+        "            for rows, answer in reversed(calls):\n",
+        "statements.py",
+    ),
+    "only the first of a batch is sent": Planted(
+        "batch = [row for rows, _ in calls for row in rows]\n"
+        "            found = iter(await self._send(statement, batch))",
+        "batch = [row for rows, _ in calls[:1] for row in rows]\n"
+        "            found = iter(await self._send(statement, batch) + [None] * 99)",
+        "statements.py",
+    ),
+}
+
+_KEEPER = {
+    "keeper renews what it has lost": Planted(
+        _RENEW, _RENEW_ALSO.format(where="running", also="")
+    ),
+    "keeper lets go on what it has lost": Planted(
+        "for key in held.keys() - kept:",
+        "for key in set[tuple[UUID, int]]():",
+        "leases.py",
+    ),
+    "keeper forgets one": Planted(
+        "held = dict(self._held)",
+        "held = dict(list(self._held.items())[:1])",
+        "leases.py",
+    ),
+    "keeper renews after the end": Planted(
+        "            del self._held[claim.id, claim.attempt]",
+        "            pass",
+        "leases.py",
+    ),
+    "keeper stops after the first time": Planted(
+        "            self._renewing = None\n            self._wait()",
+        "            self._renewing = None",
+        "leases.py",
+    ),
+    "keeper stops after an error": Planted(
+        '            logger.warning("cannot renew',
+        "            self._wait = lambda: None  # type: ignore[method-assign]\n"
+        '            logger.warning("cannot renew',
+        "leases.py",
+    ),
+    "heartbeat revives a finished task": Planted(
+        _RENEW,
+        _RENEW_ALSO.format(
+            where="columns.attempts == _to_renew.columns.attempt",
+            also='status="running", finished_at=None, ',
+        ),
+    ),
+    "heartbeat does not push the lease on": Planted(
+        _RENEW,
+        "_end = from_now(_to_renew.columns.lease)\n"
+        "_sooner = case((_end < columns.wake_at, _end), else_=columns.wake_at)\n"
+        "RENEW = _fenced(_to_renew, wake_at=_sooner)",
+    ),
+}
+
+_COUNTS = {
+    "interruption counts as a failure": Planted(
+        '"interruptions": columns.interruptions + case((running, 1), else_=0),',
+        '"failures": columns.failures + case((running, 1), else_=0),',
+    ),
+    "lost connection counts as a failure": Planted(
+        "    except DBAPIError as error:\n"
+        "        # What the task wrote is refused;"
+        " a lost connection is nobody's failure.\n"
+        "        if error.connection_invalidated:\n"
+        "            raise\n",
+        "    except Exception as error:\n",
+        "execution.py",
+    ),
+    "failure counts as nothing": Planted(
+        "    status=Status.QUEUED,\n    failures=columns.failures + 1,",
+        "    status=Status.QUEUED,",
+    ),
+    "shutdown counts as a failure": Planted(
+        "    _to_give_back,\n    status=Status.QUEUED,",
+        "    _to_give_back,\n    status=Status.QUEUED,\n"
+        "    failures=columns.failures + 1,",
+    ),
+    "shutdown counts as an interruption": Planted(
+        "    _to_give_back,\n    status=Status.QUEUED,",
+        "    _to_give_back,\n    status=Status.QUEUED,\n"
+        "    interruptions=columns.interruptions + 1,",
+    ),
+    "shutdown gives nothing back": Planted(
+        "            await ledger.give_back(context)",
+        "            await asyncio.sleep(0)",
+        "execution.py",
+    ),
+    "shutdown gives one back": Planted(
+        "        for lease in self._held.values():\n            lease.give_back()",
+        "        for number, lease in enumerate(self._held.values()):\n"
+        "            lease._stop() if number else lease.give_back()",
+        "leases.py",
+    ),
+    "shutdown is taken for a failure": Planted(
+        "        self.is_given_back = self._stop() or self.is_given_back",
+        "        self._stop()",
+        "leases.py",
+    ),
+    "shutdown under which a task raises is taken for a failure": Planted(
+        "elif lease.is_given_back:",
+        "elif lease.is_given_back and isinstance(error, asyncio.CancelledError):",
+        "execution.py",
+    ),
+    "shutdown loses what is being claimed": Planted(
+        "            await asyncio.shield(claiming)",
+        "            await claiming",
+        "worker.py",
+    ),
+    "limit of interruptions is ignored": Planted(
+        "and_(running, columns.interruptions + 1 >= MAX_INTERRUPTIONS)",
+        "and_(running, columns.interruptions < 0)",
+    ),
+    "suspects run beside each other": Planted(
+        "if claim.is_suspect and leases.keeper().holds_suspect:",
+        "if claim.is_suspect and not claim:",
+        "execution.py",
+    ),
+    "back-off follows all starts": Planted(
+        "min(context.failures, 60)", "min(context.attempt - 1, 60)", "execution.py"
+    ),
+    "replay counts starts from zero": Planted(
+        _FORGIVEN,
+        f"            attempts=0,\n{_FORGIVEN}",
+    ),
+    "replay keeps the failures": Planted(
+        _FORGIVEN,
+        _FORGIVEN.replace("            failures=0,\n", ""),
+    ),
+    "replay keeps the interruptions": Planted(
+        _FORGIVEN,
+        _FORGIVEN.replace("            interruptions=0,\n", ""),
+    ),
+}
+
+_OTHERS = {
+    "relay forgets wake_at": Planted(
+        "wake_at=ledger.unless_last(from_now(_takeable.c.delay), sa.null()),",
+        "wake_at=ledger.unless_last(columns.wake_at, sa.null()),",
+        "relay.py",
+    ),
+    "relay takes back what has begun": Planted(
+        ".where(columns.id.in_(list(task_ids)), is_published)",
+        ".where(columns.id.in_(list(task_ids)))",
+        "relay.py",
+    ),
+    "lost without regard to age": Planted(
+        ".where(is_published, columns.queue == queue, is_old)",
+        ".where(is_published, columns.queue == queue)",
+        "relay.py",
+    ),
+    "take-over hurries what is delayed": Planted(
+        "        .where(is_published)",
+        "        .where(columns.status == 'queued')",
+        "worker.py",
+    ),
+    "prune deletes the failed": Planted(
+        ".where(finished, is_old, columns.status != Status.FAILED)",
+        ".where(finished, is_old)",
+        "retention.py",
+    ),
+    "prune deletes the unfinished": Planted(
+        f"    {_IS_OLD}\n",
+        f"    {_IS_OLD.replace('finished_at', 'created_at')}\n"
+        "    finished = sa.true()\n",
+        "retention.py",
     ),
     "cancel leaves wake_at": Planted(
         "values(status=Status.CANCELLED, **_ended)", "values(status=Status.CANCELLED)"
     ),
     "record in a transaction of its own": Planted(
-        "    if task_id := await session.scalar(RECORD, values):",
+        "    created = set(await session.scalars("
+        "RECORD, _to_record.parameters(in_order)))",
         "    await session.rollback()\n"
         "    async with AsyncSession(session.bind) as other, other.begin():\n"
-        "        task_id = await other.scalar(RECORD, values)\n"
-        "    if task_id:",
-    ),
-    "what a failed attempt wrote is kept": Planted(
-        "        await context.close()\n        task = must_happen_tasks()",
-        "        if context.opened_session:\n"
-        "            await context.opened_session.commit()\n"
-        "        task = must_happen_tasks()",
-        "execution.py",
-    ),
-    "lost lease goes unnoticed": Planted(
-        f"        if await {_SUCCEED}:",
-        f"        await {_SUCCEED}\n"
-        "        if context.opened_session:\n"
-        "            await context.opened_session.commit()\n"
-        "        if True:",
-        "execution.py",
+        "        found = await other.scalars(RECORD, _to_record.parameters(in_order))\n"
+        "        created = set(found)",
     ),
 }
+
+PLANTED = {**_FENCE, **_BATCHES, **_KEEPER, **_COUNTS, **_OTHERS}

@@ -21,8 +21,8 @@ WRITES = (
 
 _MOMENTS = ("created_at", "started_at", "finished_at", "published_at", "wake_at")
 _SELECT = (
-    "SELECT id, name, status, queue, attempts, max_attempts, result,"
-    " published_at, wake_at, finished_at FROM tasks ORDER BY id"
+    "SELECT id, name, status, queue, attempts, failures, interruptions, max_attempts,"
+    " result, published_at, wake_at, finished_at FROM tasks ORDER BY id"
 )
 
 
@@ -35,6 +35,8 @@ class Row:
     status: str
     queue: str
     attempts: int
+    failures: int
+    interruptions: int
     max_attempts: int
     result: str | None
     published_at: datetime | None
@@ -92,7 +94,7 @@ class SQLite:
     async def look(self) -> Snapshot:
         """Return what is committed."""
         found = self._connection.execute(_SELECT)
-        rows = [Row(UUID(row[0]), *row[1:7], *map(_moment, row[7:])) for row in found]
+        rows = [Row(UUID(row[0]), *row[1:9], *map(_moment, row[9:])) for row in found]
         writes = self._connection.execute(
             "SELECT kind, task_id, attempt FROM model_writes"
         )

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.delivery.support.broker import empty, start_broker
 from tests.delivery.support.reaper import Reaper
 from tests.delivery.support.servers import OwnServer, start_postgresql
 
-from . import control
+from . import control, messages
 from .actions import ACTIONS, OVERRIDES
 from .books import PostgresqlServer
 from .faults import FAULTS
@@ -68,9 +67,8 @@ def _start_servers(
 
     tell("progress", fault="", text="starting servers")
     postgresql = start_postgresql(scratch, reaper)
-    broker = start_broker(scratch, reaper) if order.broker else None
+    broker = messages.start(scratch, reaper) if order.broker else None
     assert isinstance(postgresql, OwnServer)
-    assert broker is None or isinstance(broker, OwnServer)
 
     databases = PostgresqlServer(postgresql.url)
     subprocess.run(
@@ -109,7 +107,7 @@ def _restore(servers: Servers) -> None:
     """Start the servers that the last fault may have stopped, and empty the broker."""
     if servers.broker is not None:
         servers.broker.start()
-        empty(servers.broker.url)
+        messages.empty(servers.broker.url)
     if servers.postgresql is not None:
         servers.postgresql.start()
 

@@ -2,19 +2,16 @@
 
 import contextlib
 import os
-import pickle
 import shutil
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from uuid import UUID, uuid4
 
-from tests.delivery.support.broker import empty, push_bytes, push_message, push_pickle
-
+from . import messages
 from .books import started
 from .control import set_space
-from .faults import FAULTS
+from .faults import FAULTS, POOLED
 from .run import LONG_SECONDS, Run
 from .service import FAKETIME, clock
 
@@ -152,18 +149,14 @@ def api_killed(run: Run) -> None:
 
 
 def api_killed_at_commit(run: Run) -> None:
-    """SIGKILL the API after a commit, and what takes tasks before it publishes them."""
+    """SIGKILL the API after a commit, and who takes tasks before they travel on."""
     with run.load():
         for number, share in enumerate((0.15, 0.3, 0.45, 0.6, 0.75)):
             run.wait_until_sent(share)
             with run.fault("API killed at commit"):
                 taking = number % 2 and run.has_ledger
-                run.arm(_taking(run) if taking else "api-committed")
+                run.arm(f"{run.service.taker}-taken" if taking else "api-committed")
                 run.traffic.send()
-
-
-def _taking(run: Run) -> str:
-    return "api-taken" if run.service.is_embedded else "relay-taken"
 
 
 def database_restarted(run: Run) -> None:
@@ -195,15 +188,15 @@ def relay_killed(run: Run) -> None:
 
 
 def messages_repeated(run: Run) -> None:
-    """Deliver every message three times, and again when its task has long ended."""
+    """Deliver every task three times, and its message when it has long ended."""
     with run.load():
         run.wait_until_sent(0.6)
         with run.fault("messages repeated"):
-            _push_again(run)
+            messages.push_again(run)
     run.settle()
 
     before = sum(map(len, started(run.books).values()))
-    _push_again(run)
+    messages.push_again(run)
     run.traffic.send()
     run.settle()
     after = sum(map(len, started(run.books).values()))
@@ -229,7 +222,7 @@ def strangers(run: Run) -> None:
         run.wait_until_sent(0.3)
         with run.fault("strangers"):
             for _ in range(3):
-                _push_strangers(run, opened)
+                messages.push_strangers(run, opened)
     run.settle()
     run.expect(not opened.exists(), "a pickle was opened")
 
@@ -237,7 +230,8 @@ def strangers(run: Run) -> None:
 def clocks_apart(run: Run) -> None:
     """Run a worker one hour ahead, another and a relay one hour behind."""
     run.service.run("worker", "worker-2")
-    run.service.run("relay", "relay-2")
+    if run.service.has_relay:
+        run.service.run("relay", "relay-2")
     with run.load():
         for share in (0.3, 0.6):
             run.wait_until_sent(share)
@@ -270,33 +264,7 @@ def broker_full(run: Run) -> None:
 def everything(run: Run) -> None:
     """Do all of it at random."""
     tasks = run.order.tasks or 10_000
-    actions: list[Callable[[Run], None]] = [
-        lambda run: run.service.api.kill(),
-        lambda run: run.arm("api-committed"),
-        lambda run: run.arm(_taking(run)),
-        _freeze,
-        _poison_once,
-    ]
-
-    if not run.service.is_embedded:
-        actions += [
-            lambda run: run.service.worker.kill(),
-            lambda run: run.service.worker.kill(),
-            _terminate,
-            lambda run: run.service.relay.kill(),
-            lambda run: run.service.run("relay", f"relay-{uuid4().hex[:4]}").stop(),
-            _kill_broker,
-            lambda run: empty(run.broker.url),
-            _refuse,
-            _hang,
-            lambda run: _push_again(run, 200),
-            lambda run: _push_strangers(run, run.folder / "unpickled"),
-            _restart_database,
-            _cut_connections,
-            _fill_up,
-        ]
-        if run.order.engine != "arq":
-            actions.append(lambda run: _kill_one(run.start_long_tasks()))
+    actions = _all_actions(run)
 
     end = time.monotonic() + run.order.duration
     bag: list[Callable[[Run], None]] = []
@@ -311,6 +279,41 @@ def everything(run: Run) -> None:
             time.sleep(run.random.uniform(1, 4))
 
     run.notes.append(f"{len(run.moments) - 1} faults")
+
+
+def _all_actions(run: Run) -> list[Callable[[Run], None]]:
+    actions: list[Callable[[Run], None]] = [
+        lambda run: run.service.api.kill(),
+        lambda run: run.arm("api-committed"),
+        lambda run: run.arm(f"{run.service.taker}-taken"),
+        _freeze,
+        _poison_once,
+    ]
+
+    if not run.service.is_embedded:
+        actions += [
+            lambda run: run.service.worker.kill(),
+            lambda run: run.service.worker.kill(),
+            _terminate,
+            _restart_database,
+            _cut_connections,
+        ]
+    if run.order.engine in POOLED and not run.service.is_embedded:
+        actions.append(lambda run: _kill_one(run.start_long_tasks()))
+    if run.servers.broker is not None:
+        actions += [
+            lambda run: run.service.relay.kill(),
+            lambda run: run.service.run("relay", f"relay-{uuid4().hex[:4]}").stop(),
+            _kill_broker,
+            lambda run: messages.empty(run.broker.url),
+            _refuse,
+            _hang,
+            lambda run: messages.push_again(run, 200),
+            lambda run: messages.push_strangers(run, run.folder / "unpickled"),
+            _fill_up,
+        ]
+
+    return actions
 
 
 def _kill_one(running: dict[UUID, int]) -> None:
@@ -372,33 +375,6 @@ def _poison_once(run: Run) -> None:
     run.traffic.send(name="drill_poison")
 
 
-def _push_again(run: Run, limit: int | None = None) -> None:
-    if run.service.is_embedded:
-        return
-    for task_id in run.traffic.answered[:limit]:
-        push_message(run.broker.url, "drill", str(task_id))
-
-
-def _push_strangers(run: Run, opened: Path) -> None:
-    url = run.broker.url
-    push_bytes(url, b"\x80\x04stranger")
-    push_bytes(url, b"{}")
-    push_message(url, "drill", "stranger")
-    push_message(url, "drill", str(uuid4()))
-    push_message(url, "no_such_task", str(uuid4()))
-    push_pickle(url, pickle.dumps([[_Exploit(opened)], {}, {}]))
-
-
-class _Exploit:
-    """Creates a file where it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return (Path.touch, (self._path,))
-
-
 def _fill_up(run: Run) -> None:
     set_space(run.broker, has_space=False)
     time.sleep(DOWN_SECONDS)
@@ -411,7 +387,9 @@ ACTIONS: dict[str, Callable[[Run], None]] = {
 """What is done, by the fault's name; a fault without a function fails at the start."""
 
 OVERRIDES = {
-    "messages-repeated": {name: {"DRILL_REPEAT": "3"} for name in ("api", "relay")},
+    "messages-repeated": {
+        name: {"DRILL_REPEAT": "3"} for name in ("api", "relay", "worker")
+    },
     "clocks-apart": {
         "worker": clock(HOUR),
         "worker-2": clock(-HOUR),

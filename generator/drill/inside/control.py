@@ -2,7 +2,9 @@
 
 import re
 import subprocess
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from tests.delivery.support.servers import OwnServer, program
 
@@ -19,9 +21,7 @@ def set_space(broker: OwnServer, *, has_space: bool) -> None:
     Redis refuses writes then; RabbitMQ blocks publishers.
     """
     if broker.url.startswith("redis"):
-        from redis import Redis  # noqa: PLC0415 - only a project on Redis has it
-
-        with Redis.from_url(broker.url) as redis:
+        with _redis(broker) as redis:
             redis.config_set("maxmemory", 0 if has_space else 1)
     else:
         _rabbitmqctl(broker, "set_disk_free_limit", "50MB" if has_space else NO_SPACE)
@@ -30,9 +30,7 @@ def set_space(broker: OwnServer, *, has_space: bool) -> None:
 def version(broker: OwnServer) -> dict[str, str]:
     """Return the broker's name and version."""
     if broker.url.startswith("redis"):
-        from redis import Redis  # noqa: PLC0415 - only a project on Redis has it
-
-        with Redis.from_url(broker.url) as redis:
+        with _redis(broker) as redis:
             info = redis.info("server")
         return {
             str(info.get("server_name", "redis")).capitalize(): str(
@@ -53,9 +51,7 @@ def left(broker: OwnServer) -> int:
         queues = dict(line.split("\t") for line in listed.splitlines())
         return sum(int(queues[name]) for name in queues if TASKS.fullmatch(name))
 
-    from redis import Redis  # noqa: PLC0415 - only a project on Redis has it
-
-    with Redis.from_url(broker.url) as redis:
+    with _redis(broker) as redis:
         # Celery's, ARQ's and Dramatiq's: each has only its own.
         counts = [
             *(redis.llen("default"), redis.hlen("unacked")),
@@ -67,6 +63,11 @@ def left(broker: OwnServer) -> int:
         ]
 
     return sum(map(int, counts))
+
+
+def _redis(broker: OwnServer) -> Any:  # noqa: ANN401 - its type is not installed
+    # Only a project on Redis has its client.
+    return import_module("redis").Redis.from_url(broker.url)
 
 
 def _rabbitmqctl(broker: OwnServer, *arguments: str) -> str:

@@ -7,7 +7,8 @@ functions in `actions.py`. It is plain Python, because it is imported on both si
 from dataclasses import KW_ONLY, dataclass
 
 POOLED = frozenset({"celery", "dramatiq"})
-EVERY_ENGINE = POOLED | {"arq"}
+BROKERED = POOLED | {"arq"}
+EVERY_ENGINE = BROKERED | {"postgresql"}
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Fault:
     @property
     def where(self) -> str:
         """Where it applies, in words."""
-        is_general = self.engines == EVERY_ENGINE
-        places = ["every engine" if is_general else ", ".join(sorted(self.engines))]
+        general = {EVERY_ENGINE: "every engine", BROKERED: "every engine with a broker"}
+        places = [general.get(self.engines, ", ".join(sorted(self.engines)))]
 
         if self.is_embedded:
             places.append("SQLite")
@@ -92,14 +93,19 @@ FAULTS = {
         Fault(
             "broker-killed",
             "SIGKILL the broker and start it, busy with retries, and idle",
+            engines=BROKERED,
             is_measured=True,
         ),
         Fault(
-            "broker-emptied", "the broker comes back without its data", is_measured=True
+            "broker-emptied",
+            "the broker comes back without its data",
+            engines=BROKERED,
+            is_measured=True,
         ),
         Fault(
             "broker-silent",
             "the broker refuses connections, then hangs: open and silent",
+            engines=BROKERED,
             is_measured=True,
             through_proxy=True,
         ),
@@ -111,7 +117,7 @@ FAULTS = {
         ),
         Fault(
             "api-killed-at-commit",
-            "SIGKILL the API or the relay before a publish",
+            "SIGKILL the API at a commit, or who takes tasks before they travel on",
             is_embedded=True,
             api_may_fail=True,
         ),
@@ -122,7 +128,10 @@ FAULTS = {
             api_may_fail=True,
         ),
         Fault(
-            "relay-killed", "SIGKILL the relay, then run two of them", needs_ledger=True
+            "relay-killed",
+            "SIGKILL the relay, then run two of them",
+            engines=BROKERED,
+            needs_ledger=True,
         ),
         Fault(
             "messages-repeated",
@@ -140,6 +149,7 @@ FAULTS = {
         Fault(
             "strangers",
             "garbage, pickles, unknown names and forged ids in the queue",
+            engines=BROKERED,
             needs_ledger=True,
         ),
         Fault(
@@ -148,7 +158,12 @@ FAULTS = {
             needs_ledger=True,
             leases=1,
         ),
-        Fault("broker-full", "the broker has no space left", is_measured=True),
+        Fault(
+            "broker-full",
+            "the broker has no space left",
+            engines=BROKERED,
+            is_measured=True,
+        ),
         Fault(
             "everything",
             "all of it at random, for a chosen time",

@@ -57,10 +57,18 @@ class Service:
         self._all: list[Supervised] = []
 
         self.api = self.run("api")
-        self.is_embedded = "BROKER_URL" not in environment
+        on_sqlite = environment["DATABASE_URL"].startswith("sqlite")
+        self.is_embedded = on_sqlite or "worker" not in self._commands
         self.worker = self.api if self.is_embedded else self.run("worker")
-        has_relay = not self.is_embedded and "REFERENCE_SETTINGS" not in environment
-        self.relay = self.run("relay") if has_relay else self.api
+        self.has_relay = not self.is_embedded and "relay" in self._commands
+        self.relay = self.run("relay") if self.has_relay else self.api
+
+    @property
+    def taker(self) -> str:
+        """The type of the process that takes due tasks from the ledger."""
+        if self.is_embedded:
+            return "api"
+        return "relay" if self.has_relay else "worker"
 
     def run(self, role: str, name: str | None = None) -> Supervised:
         """Start a process of this type; several of a type have different names."""

@@ -4,12 +4,16 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import text
 
 from app.database import database_engine
 from app.delivery import TaskContext, ledger, must_happen
 from app.delivery.execution import execute
+from app.delivery.statements import BatchStatement
 from app.drill_points import die_if_armed
 
 IS_SQLITE = database_engine.dialect.name == "sqlite"
@@ -67,20 +71,13 @@ async def drill_poison(
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-_take_due, _claim_due = ledger.take_due, ledger.claim_due
+_claim, _run_all = ledger.claim, BatchStatement.run_all
 _repeat = int(os.environ.get("DRILL_REPEAT", "1"))
 _repeated: set[asyncio.Task[None]] = set()
 
 
-async def _take_due_or_die(limit: int, seconds: float) -> list[ledger.Message]:
-    messages = await _take_due(limit, seconds)
-    if messages:
-        die_if_armed("taken")
-    return messages * _repeat
-
-
-async def _claim_due_or_die(limit: int) -> list[ledger.Claim]:
-    claims = await _claim_due(limit)
+async def _claim_or_die(task_ids: Iterable[UUID]) -> list[ledger.Claim]:
+    claims = await _claim(task_ids)
     if claims:
         die_if_armed("taken")
     for claim in claims * (_repeat - 1):
@@ -88,4 +85,15 @@ async def _claim_due_or_die(limit: int) -> list[ledger.Claim]:
     return claims
 
 
-ledger.take_due, ledger.claim_due = _take_due_or_die, _claim_due_or_die
+async def _take_or_die(statement: BatchStatement, batch: list[Any]) -> list[Any]:
+    rows = await _run_all(statement, batch)
+    if any(rows):
+        die_if_armed("taken")
+    return [*rows] * _repeat
+
+
+if os.environ["DRILL_ROLE"] == "relay":
+    # The relay itself runs as another module; it sends nothing else in batches.
+    BatchStatement.run_all = _take_or_die  # type: ignore[assignment, method-assign]
+else:
+    ledger.claim = _claim_or_die

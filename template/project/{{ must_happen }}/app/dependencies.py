@@ -1,6 +1,6 @@
 """Give routes what belongs to one request: its session, and its tasks.
 
-Only the API imports this module: workers and relays start sooner without FastAPI.
+Only the API imports this module: others start sooner without FastAPI.
 """
 
 from collections.abc import AsyncIterator

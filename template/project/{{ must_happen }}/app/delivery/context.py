@@ -1,5 +1,7 @@
 """Give a running task what it may need: its identity, a session, and further tasks."""
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ParamSpec
 
@@ -7,7 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import session_factory
 from app.delivery import ledger
-from app.delivery.definitions import MustHappenTask
+from app.delivery.definitions import BoundTask, MustHappenTask
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
@@ -45,11 +49,19 @@ class TaskContext(ledger.Claim):
                 f"{task!r} is not a must-happen task: declare it with @must_happen"
             )
 
+        [recorded] = await self.enqueue_many([task.bind(*args, **kwargs)])
+        return recorded
+
+    async def enqueue_many(self, calls: Iterable[BoundTask]) -> list[ledger.Recorded]:
+        """Record further tasks in one statement; `task.bind(...)` makes a call."""
         self.has_enqueued = True
-        arguments = task.dump_arguments(*args, **kwargs)
-        return await ledger.record(self.session, task, arguments)
+        return await ledger.record(self.session, list(calls))
 
     async def close(self) -> None:
         """Roll back whatever the session has not committed."""
-        if self.opened_session is not None:
+        if self.opened_session is None:
+            return
+        try:
             await self.opened_session.close()
+        except Exception as error:  # As when a child of the task still uses it.
+            logger.warning("cannot close the session of task %s: %r", self.id, error)

@@ -12,6 +12,7 @@ from typing import (
     Annotated,
     Any,
     Generic,
+    NamedTuple,
     NoReturn,
     ParamSpec,
     TypedDict,
@@ -53,11 +54,15 @@ class MustHappenTask(Generic[P]):
     result: TypeAdapter[Any]
 
     max_attempts: Annotated[int, Field(ge=1)] = 5
-    """After so many attempts that raised or were interrupted it is `failed`."""
+    """After so many attempts that raised it is `failed`."""
     time_limit: Annotated[float, Field(gt=0)] = 60
     """Seconds for one attempt."""
     retry_delay: Annotated[float, Field(ge=0)] = 2
-    """Seconds before the second attempt, doubled for each further one up to an hour."""
+    """Seconds before the second attempt, doubled for each further one up to an hour.
+
+    Each is up to a quarter shorter or longer, so that what failed together does not
+    start together.
+    """
     queue: Annotated[str, Field(pattern="^[a-z][a-z0-9_-]*$")] = DEFAULT_QUEUE
     """The named queue it travels through."""
     priority: Annotated[int, Field(ge=0, le=9)] = 0
@@ -80,6 +85,13 @@ class MustHappenTask(Generic[P]):
                 f"no task declares the queue {queue!r}; known: {sorted(queues())}"
             )
         return replace(self, **options)
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> "BoundTask":
+        """Return the task with its arguments, for `enqueue_many`.
+
+        Raises what `dump_arguments` does.
+        """
+        return BoundTask(self, self.dump_arguments(*args, **kwargs))
 
     def dump_arguments(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Validate a call's arguments and return them as JSON.
@@ -124,6 +136,14 @@ class MustHappenTask(Generic[P]):
                 "BackgroundTasks, where it could be lost; write: "
                 f"await tasks.enqueue({self.name}, ...)"
             )
+
+
+class BoundTask(NamedTuple):
+    """A task with its arguments, made by `MustHappenTask.bind`."""
+
+    task: MustHappenTask[Any]
+    arguments: str
+    """As JSON."""
 
 
 def register(task: MustHappenTask[Any]) -> None:

@@ -4,22 +4,28 @@ import asyncio
 import inspect
 import logging
 import math
+import random
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
+from sqlalchemy.exc import DBAPIError
 
-from app.delivery import ledger, notifications
+from app.delivery import leases, ledger, notifications
 from app.delivery.context import TaskContext
 from app.delivery.definitions import must_happen_tasks
 from app.settings import settings
 
 logger = logging.getLogger(__name__)
 
+MAX_RETRY_SECONDS = 3600.0
 # The first back-off of a task that this release does not know: a deployment may be
 # under way.
-UNKNOWN_TASK_SECONDS = 10
+UNKNOWN_TASK_SECONDS = 10.0
+# Seconds until a task that must not run beside another one of its kind is tried again.
+SUSPECT_SECONDS = 5.0
 # An engine bounds its concurrency itself.
 _threads = CapacityLimiter(math.inf)
 
@@ -31,48 +37,37 @@ async def execute(task_id: UUID) -> None:
     nothing happens.
     """
     try:
-        claim = await ledger.claim(task_id)
+        claims = await ledger.claim([task_id])
     except Exception as error:
-        logger.error(
-            "cannot claim task %s, the relay will bring it again: %r", task_id, error
-        )
-        # Without a database there is no haste to empty the broker.
+        logger.error("cannot claim task %s, it will be due again: %r", task_id, error)
+        # Without a database there is no haste to take the next one.
         await asyncio.sleep(1)
         return
 
-    if claim is None:
+    if not claims:
         logger.info("nothing to run for task %s", task_id)
-    else:
+    for claim in claims:
         await run_attempt(claim)
 
 
-async def run_attempt(claim: ledger.Claim) -> None:
+async def run_attempt(
+    claim: ledger.Claim, on_end: Callable[[], object] = lambda: None
+) -> None:
     """Run the attempt that was claimed, and record how it ended; never raise.
 
-    The lease is renewed while the attempt runs; an attempt that lost it is stopped, and
-    what it did in its session is rolled back. A cancellation of it gives the task back.
+    An attempt that lost its lease, or whose worker shuts down, is stopped by the keeper
+    of leases, and what it did in its session is rolled back. Any other cancellation is
+    a failure, as a task may cancel itself. `on_end` is called as soon as the task's
+    function has ended, before that is recorded, unless its session is still to commit.
     """
     context = TaskContext(**vars(claim))
-    attempt = asyncio.create_task(_attempt(context), name=claim.name)
 
     try:
-        while not attempt.done():
-            await asyncio.wait({attempt}, timeout=settings.lease_seconds / 3)
-            if not attempt.done() and await _loses_lease(claim, attempt):
-                attempt.cancel()
-                await asyncio.wait({attempt})
-                logger.warning(
-                    "%s %s lost its lease and was stopped", claim.name, claim.id
-                )
-                return
-
-        succeeded = await _record_end(context, attempt)
-        if succeeded and context.has_enqueued and settings.broker_url is not None:
-            await notifications.notify()
-    except asyncio.CancelledError:
-        attempt.cancel()
-        await asyncio.shield(_give_back(context, attempt))
-        raise
+        if claim.is_suspect and leases.keeper().holds_suspect:
+            pause = random.uniform(0, SUSPECT_SECONDS)  # noqa: S311 - it is no secret
+            await ledger.give_back(claim, pause)
+        else:
+            await _attempt(context, on_end)
     except Exception as error:
         logger.error(
             "cannot record how task %s ended, its lease decides: %r", claim.id, error
@@ -81,7 +76,30 @@ async def run_attempt(claim: ledger.Claim) -> None:
         await context.close()
 
 
-async def _attempt(context: TaskContext) -> str:
+async def _attempt(context: TaskContext, on_end: Callable[[], object]) -> None:
+    what = f"{context.name} {context.id}: attempt {context.attempt}"
+
+    with leases.keeper().keep(context) as lease:
+        try:
+            result = await _call(context)
+        except BaseException as error:
+            if lease.is_lost:
+                logger.warning("%s lost its lease and was stopped", what)
+            elif lease.is_given_back:
+                await context.close()
+                await ledger.give_back(context)
+            else:
+                await _record_failure(context, what, error)
+            return
+        finally:
+            lease.is_ending = True
+            if context.opened_session is None:
+                on_end()
+
+        await _record_success(context, what, result)
+
+
+async def _call(context: TaskContext) -> str:
     task = must_happen_tasks().get(context.name)
     if task is None:
         raise LookupError(f"this worker knows no task named {context.name}")
@@ -97,9 +115,11 @@ async def _attempt(context: TaskContext) -> str:
                 return task.dump_result(await call())
 
             # A thread cannot be stopped: past the time limit it is left to itself.
-            result = await to_thread.run_sync(
-                call, abandon_on_cancel=True, limiter=_threads
+            result, error = await to_thread.run_sync(
+                _catch, call, abandon_on_cancel=True, limiter=_threads
             )
+            if error is not None:
+                raise error
             return task.dump_result(result)
     except TimeoutError as error:
         if limit.expired():
@@ -111,50 +131,54 @@ async def _attempt(context: TaskContext) -> str:
         raise RuntimeError(f"the task called sys.exit({error.code!r})") from error
 
 
-async def _loses_lease(claim: ledger.Claim, attempt: "asyncio.Task[str]") -> bool:
-    # Not awaited past the attempt's end: its session may hold what the renewal waits
-    # for, the only connection to SQLite, until that end is recorded.
-    renewal = asyncio.create_task(_renew(claim))
-
+def _catch(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    # Not through the future: at a GeneratorExit that comes so, the coroutines that wait
+    # for it are closed.
     try:
-        await asyncio.wait({attempt, renewal}, return_when=asyncio.FIRST_COMPLETED)
-        return renewal.done() and not renewal.result()
-    finally:
-        renewal.cancel()
+        return call(), None
+    except BaseException as error:
+        return None, error
 
 
-async def _renew(claim: ledger.Claim) -> bool:
+async def _record_success(context: TaskContext, what: str, result: str) -> None:
+    # A commit that hangs would keep its lease for ever.
+    limit = must_happen_tasks()[context.name].time_limit
     try:
-        return await ledger.renew(claim)
-    except Exception as error:
-        logger.warning("cannot renew the lease of task %s: %r", claim.id, error)
-        return True  # Not known to be lost; the fence decides at the end.
-
-
-async def _record_end(context: TaskContext, attempt: "asyncio.Task[str]") -> bool:
-    """Return whether the task succeeded."""
-    number = f"attempt {context.attempt} of {context.max_attempts}"
-    what = f"{context.name} {context.id}: {number}"
-
-    try:
-        if await ledger.succeed(context, attempt.result(), context.opened_session):
-            return True
-        logger.warning("%s ended after it had lost its lease and is rolled back", what)
-    except (Exception, asyncio.CancelledError) as error:
-        if not isinstance(error, Exception) and not attempt.cancelled():
+        async with asyncio.timeout(limit):
+            is_recorded = await ledger.succeed(context, result, context.opened_session)
+    except DBAPIError as error:
+        # What the task wrote is refused; a lost connection is nobody's failure.
+        if error.connection_invalidated:
             raise
+        await _record_failure(context, what, error)
+        return
 
-        await context.close()
-        task = must_happen_tasks().get(context.name)
-        first_delay = task.retry_delay if task else UNKNOWN_TASK_SECONDS
-        delay = first_delay * 2 ** (context.attempt - 1)
-        status = await ledger.fail(context, f"{type(error).__name__}: {error}", delay)
-        logger.error("%s raised; now %s", what, status or "another's", exc_info=error)
-
-    return False
+    if not is_recorded:
+        logger.warning("%s ended after it had lost its lease and is rolled back", what)
+    elif context.has_enqueued and not settings.api_runs_tasks:
+        await notifications.notify()
 
 
-async def _give_back(context: TaskContext, attempt: "asyncio.Task[str]") -> None:
-    await asyncio.wait({attempt})
+async def _record_failure(
+    context: TaskContext, what: str, error: BaseException
+) -> None:
     await context.close()
-    await ledger.fail(context, "interrupted: its worker shut down", retry_delay=0)
+    status = await ledger.fail(context, _describe(error), _back_off(context))
+    logger.error("%s raised; now %s", what, status or "another's", exc_info=error)
+
+
+def _describe(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except BaseException:
+        return name
+
+
+def _back_off(context: TaskContext) -> float:
+    """Return how many seconds to wait after a failure: twice as long each time."""
+    task = must_happen_tasks().get(context.name)
+    first = task.retry_delay if task else UNKNOWN_TASK_SECONDS
+    # Beyond so many doublings any delay is at its maximum.
+    delay = min(first * 2.0 ** min(context.failures, 60), MAX_RETRY_SECONDS)
+    return delay * random.uniform(0.75, 1.25)  # noqa: S311 - it is no secret

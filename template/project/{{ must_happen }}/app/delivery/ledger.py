@@ -5,46 +5,39 @@ an attempt names that attempt. So messages may repeat, and workers may come back
 the dead, without harm.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy import and_, bindparam, case, func, select
+from sqlalchemy import and_, case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from app.database import IS_SQLITE
-from app.delivery.definitions import MustHappenTask
+from app.delivery.definitions import BoundTask
 from app.delivery.notifications import wake_after_commit
-from app.delivery.statements import TaskStatement, query
+from app.delivery.statements import Batch, BatchStatement, query
 from app.delivery.table import (
     Status,
     columns,
     from_now,
     has_key,
-    is_published,
+    queued,
+    running,
     task_table,
     unfinished,
 )
 from app.settings import settings
 
 INTERRUPTED = "interrupted: its worker died or hung"
-MAX_RETRY_SECONDS = 3600
+# How often a task's worker may die under it; then it is taken for the cause.
+MAX_INTERRUPTIONS = 5
+# From then on it runs beside no other such task, so that it harms none of them.
+SUSPECT_INTERRUPTIONS = 2
 MAX_ERROR_CHARACTERS = 2000
-PRUNE_BATCH = 5000
-
-
-class Message(NamedTuple):
-    """What travels through a broker: a pointer to a task, never its arguments."""
-
-    id: UUID
-    name: str
-    queue: str
-    # 0 to 9; a higher one runs sooner, where the broker can order its messages.
-    priority: int
 
 
 class Recorded(NamedTuple):
@@ -62,25 +55,48 @@ class Claim:
     name: str
     arguments: str
     attempt: int
+    """The number of this start, by which every write of the attempt is fenced."""
+    failures: int
+    """How many attempts have raised since it was enqueued or replayed."""
     max_attempts: int
+    interruptions: int
+    """How many attempts ended with their worker since then."""
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it may be what its workers died of."""
+        return self.interruptions >= SUSPECT_INTERRUPTIONS
 
 
-_is_this = columns.id == bindparam("task_id")
-_at = bindparam("at", type_=columns.wake_at.type)
-_delay = bindparam("delay", type_=sa.Float())
-_message = bindparam("message", type_=sa.Text())
-_lease_end = from_now(bindparam("lease", type_=sa.Float()))
-_ended = {"finished_at": from_now(), "wake_at": None}
+# --- From a request, or from a task that runs.
 
+_to_record = Batch(
+    columns.id,
+    columns.name,
+    columns.arguments,
+    columns.queue,
+    columns.priority,
+    columns.key,
+    columns.max_attempts,
+    sa.column("at", columns.wake_at.type),
+    sa.column("delay", sa.Float()),
+)
+_new = _to_record.columns
 _insert = sqlite.insert if IS_SQLITE else postgresql.insert
+_recorded = {
+    **{name: _new[name] for name in _to_record.names[:-2]},
+    "status": sa.literal_column(f"'{Status.QUEUED}'"),
+    "attempts": sa.literal_column("0"),
+    "failures": sa.literal_column("0"),
+    "interruptions": sa.literal_column("0"),
+    "created_at": from_now(),
+    # No earlier than now: looks for what is due begin where the last one ended.
+    "wake_at": case((_new.at > from_now(), _new.at), else_=from_now(_new.delay)),
+}
 RECORD = (
     _insert(task_table)
-    .values(
-        status=Status.QUEUED,
-        attempts=0,
-        created_at=from_now(),
-        wake_at=func.coalesce(_at, from_now(_delay)),
-    )
+    # SQLite would take ON CONFLICT for part of a SELECT that has no WHERE.
+    .from_select(list(_recorded), select(*_recorded.values()).where(sa.true()))
     .on_conflict_do_nothing(
         index_elements=[columns.name, columns.key], index_where=has_key
     )
@@ -88,70 +104,159 @@ RECORD = (
 )
 
 
-async def record(
-    session: AsyncSession, task: MustHappenTask[Any], arguments: str
-) -> Recorded:
-    """Insert a task into the session's transaction: it exists only if that commits."""
-    values = {
-        "id": uuid7(),
-        "name": task.name,
-        "arguments": arguments,
-        "queue": task.queue,
-        "priority": task.priority,
-        "key": task.key,
-        "max_attempts": task.max_attempts,
-        "at": task.at,
-        "delay": task.delay.total_seconds(),
-    }
-    if task_id := await session.scalar(RECORD, values):
+_to_find = Batch(columns.name, columns.key)
+_is_same = and_(
+    columns.name == _to_find.columns.name, columns.key == _to_find.columns.key
+)
+FIND = select(columns.id, columns.name, columns.key).join(_to_find.table, _is_same)
+
+
+async def record(session: AsyncSession, calls: Sequence[BoundTask]) -> list[Recorded]:
+    """Insert tasks into the session's transaction: they exist only if that commits."""
+    rows: list[dict[str, Any]] = [
+        {
+            "id": uuid7(),
+            "name": call.task.name,
+            "arguments": call.arguments,
+            "queue": call.task.queue,
+            "priority": call.task.priority,
+            "key": call.task.key,
+            "max_attempts": call.task.max_attempts,
+            "at": call.task.at,
+            "delay": call.task.delay.total_seconds(),
+        }
+        for call in calls
+    ]
+    # Two that record the same keys wait for each other in one order.
+    in_order = sorted(rows, key=lambda row: (row["name"], row["key"] or ""))
+    created = set(await session.scalars(RECORD, _to_record.parameters(in_order)))
+    if created:
         wake_after_commit(session)
-        return Recorded(task_id, created=True)
 
-    known = select(columns.id).where(columns.name == task.name, columns.key == task.key)
-    return Recorded((await session.scalars(known)).one(), created=False)
+    known: dict[tuple[str, str], UUID] = {}
+    if others := [row for row in rows if row["id"] not in created]:
+        found = await session.execute(FIND, _to_find.parameters(others))
+        known = {(name, key): task_id for task_id, name, key in found}
+
+    return [
+        Recorded(row["id"], created=True)
+        if row["id"] in created
+        else Recorded(known[row["name"], row["key"]], created=False)
+        for row in rows
+    ]
 
 
-_may_start = columns.published_at.is_not(None) | (columns.wake_at <= from_now())
-_claimed = (
-    columns.id,
-    columns.name,
-    columns.arguments,
-    columns.attempts,
-    columns.max_attempts,
+# --- From a worker. Whatever an attempt writes is fenced by its number.
+
+_is_due = columns.wake_at <= from_now()
+_is_last_interruption = and_(running, columns.interruptions + 1 >= MAX_INTERRUPTIONS)
+
+
+def unless_last(
+    value: sa.ColumnElement[Any] | Status, otherwise: Any
+) -> sa.ColumnElement[Any]:
+    """Return a value for due tasks; another for those interrupted once too often."""
+    return case((_is_last_interruption, otherwise), else_=value)
+
+
+# What becomes of a due task, beside its new state, if it was running.
+interruption = {
+    "error": case((running, INTERRUPTED), else_=columns.error),
+    "interruptions": columns.interruptions + case((running, 1), else_=0),
+    "finished_at": unless_last(sa.null(), from_now()),
+}
+
+_to_start = Batch(columns.id, sa.column("lease", sa.Float()))
+# One that is locked is being started elsewhere, or made due again.
+_startable = (
+    select(columns.id, _to_start.columns.lease)
+    .join(_to_start.table, columns.id == _to_start.columns.id)
+    .where(_is_due | and_(queued, columns.published_at.is_not(None)))
+    .with_for_update(of=task_table, skip_locked=True)
+    .cte("startable")
 )
-START = TaskStatement(
+CLAIM = BatchStatement(
+    _to_start,
     sa.update(task_table)
-    .where(_is_this, columns.status == Status.QUEUED, _may_start)
+    .where(columns.id == _startable.c.id)
     .values(
-        status=Status.RUNNING,
-        attempts=columns.attempts + 1,
-        started_at=from_now(),
-        wake_at=_lease_end,
+        status=unless_last(Status.RUNNING, Status.FAILED),
+        attempts=unless_last(columns.attempts + 1, columns.attempts),
+        started_at=unless_last(from_now(), columns.started_at),
+        wake_at=unless_last(from_now(_startable.c.lease), sa.null()),
+        **interruption,
     )
-    .returning(*_claimed)
+    .returning(
+        columns.id,
+        columns.name,
+        columns.arguments,
+        columns.attempts,
+        columns.failures,
+        columns.max_attempts,
+        columns.interruptions,
+        columns.status,
+    ),
 )
 
 
-def _fenced(**values: Any) -> TaskStatement:
-    """Change a task only while an attempt of it holds the lease."""
-    is_held = and_(
-        columns.status == Status.RUNNING, columns.attempts == bindparam("attempt")
-    )
-    return TaskStatement(
+def _fenced(batch: Batch, **values: Any) -> BatchStatement:
+    """Change tasks only while the attempts of the batch hold their leases."""
+    # Not `running`: PostgreSQL would go through the index of all that run, with what it
+    # keeps of those that did, instead of looking each one up.
+    is_running = and_(unfinished, columns.status != Status.QUEUED)
+    is_held = and_(is_running, columns.attempts == batch.columns.attempt)
+    return BatchStatement(
+        batch,
         sa.update(task_table)
-        .where(_is_this, is_held)
+        .where(columns.id == batch.columns.id, is_held)
         .values(**values)
-        .returning(columns.id)
+        .returning(columns.id, columns.attempts),
     )
 
 
-RENEW = _fenced(wake_at=_lease_end)
+def _attempts(*others: sa.ColumnClause[Any]) -> Batch:
+    return Batch(columns.id, sa.column("attempt", sa.Integer()), *others)
+
+
+_to_renew = _attempts(sa.column("lease", sa.Float()))
+RENEW = _fenced(_to_renew, wake_at=from_now(_to_renew.columns.lease))
+
+_ended = {"finished_at": from_now(), "wake_at": None}
+_to_succeed = _attempts(sa.column("outcome", sa.Text()))
 SUCCEED = _fenced(
-    status=Status.SUCCEEDED, result=bindparam("outcome"), error=None, **_ended
+    _to_succeed,
+    status=Status.SUCCEEDED,
+    result=_to_succeed.columns.outcome,
+    error=None,
+    **_ended,
 )
-FAIL = _fenced(status=Status.FAILED, error=_message, published_at=None, **_ended)
+
+_to_fail = _attempts(sa.column("message", sa.Text()))
+FAIL = _fenced(
+    _to_fail,
+    status=Status.FAILED,
+    failures=columns.failures + 1,
+    error=_to_fail.columns.message,
+    published_at=None,
+    **_ended,
+)
+
+_to_retry = _attempts(sa.column("message", sa.Text()), sa.column("delay", sa.Float()))
 RETRY = _fenced(
-    status=Status.QUEUED, error=_message, published_at=None, wake_at=from_now(_delay)
+    _to_retry,
+    status=Status.QUEUED,
+    failures=columns.failures + 1,
+    error=_to_retry.columns.message,
+    published_at=None,
+    wake_at=from_now(_to_retry.columns.delay),
+)
+
+_to_give_back = _attempts(sa.column("delay", sa.Float()))
+GIVE_BACK = _fenced(
+    _to_give_back,
+    status=Status.QUEUED,
+    published_at=None,
+    wake_at=from_now(_to_give_back.columns.delay),
 )
 
 # A worker that freezes before its commit would keep the row locked, and its task, for
@@ -163,16 +268,27 @@ _succeed_in_session = (
 )
 
 
-async def claim(task_id: UUID) -> Claim | None:
-    """Start an attempt of a waiting task; return none if there is nothing to start."""
-    row = await START.run(task_id, lease=settings.lease_seconds)
-    return row and Claim(*row)
+async def claim(task_ids: Iterable[UUID]) -> list[Claim]:
+    """Start an attempt of those tasks that are due or that a broker was handed.
 
-
-async def renew(claim: Claim) -> bool:
-    """Push the end of the lease on; return whether the attempt still holds it."""
+    One that is interrupted for the last time ends as failed instead.
+    """
     lease = settings.lease_seconds
-    return await RENEW.run(claim.id, attempt=claim.attempt, lease=lease) is not None
+    rows = await CLAIM.run_all([{"id": each, "lease": lease} for each in task_ids])
+    return [
+        Claim(*claimed)
+        for *claimed, status in filter(None, rows)
+        if status == Status.RUNNING
+    ]
+
+
+async def renew(claims: Sequence[Claim]) -> set[tuple[UUID, int]]:
+    """Push the ends of leases on; return the ids and attempts that still hold one."""
+    lease = settings.lease_seconds
+    rows = await RENEW.run_all(
+        [{"id": each.id, "attempt": each.attempt, "lease": lease} for each in claims]
+    )
+    return {tuple(row) for row in rows if row is not None}
 
 
 async def succeed(claim: Claim, result: str, session: AsyncSession | None) -> bool:
@@ -180,12 +296,13 @@ async def succeed(claim: Claim, result: str, session: AsyncSession | None) -> bo
 
     With a session the mark commits together with everything that was done in it.
     """
-    mark = {"attempt": claim.attempt, "outcome": result}
+    mark = {"id": claim.id, "attempt": claim.attempt, "outcome": result}
     if session is None:
-        return await SUCCEED.run(claim.id, **mark) is not None
+        return await SUCCEED.run(**mark) is not None
 
     await session.flush()
-    if await session.scalar(_succeed_in_session, {"task_id": claim.id, **mark}) is None:
+    marked = await session.execute(_succeed_in_session, _to_succeed.parameters([mark]))
+    if marked.first() is None:
         return False
     await session.commit()
     return True
@@ -200,139 +317,20 @@ async def fail(claim: Claim, error: str, retry_delay: float) -> Status | None:
     # PostgreSQL's text holds neither NUL nor lone surrogates, which an exception's
     # message may.
     text = error.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
-    mark = {"attempt": claim.attempt, "message": text[:MAX_ERROR_CHARACTERS]}
+    message = text[:MAX_ERROR_CHARACTERS]
 
-    if claim.attempt >= claim.max_attempts:
-        return await FAIL.run(claim.id, **mark) and Status.FAILED
-
-    delay = min(retry_delay, MAX_RETRY_SECONDS)
-    return await RETRY.run(claim.id, delay=delay, **mark) and Status.QUEUED
-
-
-_limit = bindparam("limit", type_=sa.Integer())
+    mark = {"id": claim.id, "attempt": claim.attempt, "message": message}
+    if claim.failures + 1 >= claim.max_attempts:
+        return await FAIL.run(**mark) and Status.FAILED
+    return await RETRY.run(**mark, delay=retry_delay) and Status.QUEUED
 
 
-def _locked(*found: sa.Select[tuple[UUID]]) -> sa.ColumnElement[bool]:
-    """Return the condition of being among the first `limit` tasks that are found.
-
-    They are locked until the commit. Those found by an earlier query come before those
-    of a later one.
-    """
-    # By their ids alone: PostgreSQL might read all due tasks for each one if asked for
-    # these again.
-    locked = [
-        each.limit(_limit).with_for_update(skip_locked=True).cte() for each in found
-    ]
-
-    ids = sa.union_all(*(select(each.c.id) for each in locked)).limit(_limit)
-    return columns.id.in_(ids)
+async def give_back(claim: Claim, delay: float = 0) -> None:
+    """End an attempt that is nobody's failure: the task is due in so many seconds."""
+    await GIVE_BACK.run(id=claim.id, attempt=claim.attempt, delay=delay)
 
 
-_is_interrupted = columns.status == Status.RUNNING
-_is_last = and_(_is_interrupted, columns.attempts >= columns.max_attempts)
-_due = select(columns.id).where(columns.wake_at <= from_now()).order_by(columns.wake_at)
-_taken = _locked(
-    _due.where(_is_interrupted), _due.where(columns.status == Status.QUEUED)
-)
-_take = (
-    sa.update(task_table)
-    .where(_taken)
-    .values(
-        error=case((_is_interrupted, INTERRUPTED), else_=columns.error),
-        finished_at=case((_is_last, from_now()), else_=sa.null()),
-        published_at=from_now(),
-    )
-)
-TAKE = _take.values(
-    status=case((_is_last, Status.FAILED), else_=Status.QUEUED),
-    wake_at=case((_is_last, sa.null()), else_=from_now(_delay)),
-).returning(
-    columns.id,
-    columns.name,
-    columns.queue,
-    columns.priority,
-    columns.status,
-    columns.error,
-)
-CLAIM = _take.values(
-    status=case((_is_last, Status.FAILED), else_=Status.RUNNING),
-    attempts=case((_is_last, columns.attempts), else_=columns.attempts + 1),
-    started_at=case((_is_last, columns.started_at), else_=from_now()),
-    wake_at=case((_is_last, sa.null()), else_=_lease_end),
-).returning(*_claimed, columns.status)
-
-
-async def take_due(limit: int, seconds: float) -> list[Message]:
-    """Take tasks whose moment has come, to publish them, the most urgent first.
-
-    Those whose worker let its lease end do not wait behind a backlog; one that used up
-    its attempts so ends as failed and is not returned. Two relays never take the same
-    task at a time; what nobody claims within so many seconds is due again.
-    """
-    messages = []
-    for row in await query(TAKE, limit=limit, delay=seconds):
-        if row.status == Status.QUEUED:
-            # What was interrupted is late already.
-            priority = 9 if row.error == INTERRUPTED else row.priority
-            messages.append(Message(row.id, row.name, row.queue, priority))
-
-    return sorted(messages, key=lambda message: -message.priority)
-
-
-async def claim_due(limit: int) -> list[Claim]:
-    """Start an attempt of tasks whose moment has come, in the order of `take_due`."""
-    rows = await query(CLAIM, limit=limit, lease=settings.lease_seconds)
-    return [Claim(*claimed) for *claimed, status in rows if status == Status.RUNNING]
-
-
-async def give_back(ids: Iterable[UUID]) -> None:
-    """Make tasks due again that were taken and could not be published."""
-    # In the order in which claims lock them, so that neither waits for the other for
-    # ever.
-    taken = (
-        select(columns.id)
-        .where(columns.id.in_(list(ids)), is_published)
-        .order_by(columns.id)
-        .with_for_update()
-    )
-
-    statement = (
-        sa.update(task_table)
-        .where(columns.id.in_(taken))
-        .values(published_at=None, wake_at=from_now())
-        .returning(columns.id)
-    )
-    await query(statement)
-
-
-async def count_published() -> dict[str, int]:
-    """Return how many tasks of each queue the broker holds, as far as is known here."""
-    statement = (
-        select(columns.queue, func.count()).where(is_published).group_by(columns.queue)
-    )
-    return dict(tuple(row) for row in await query(statement))
-
-
-async def presume_lost(queue: str, count: int) -> int:
-    """Make due again the `count` tasks of a queue that were published first.
-
-    Only those published at least a lease ago are taken: later ones may still be on
-    their way. Returns how many there were.
-    """
-    is_old = columns.published_at <= from_now(-settings.lease_seconds)
-    oldest = (
-        select(columns.id)
-        .where(is_published, columns.queue == queue, is_old)
-        .order_by(columns.published_at)
-    )
-
-    statement = (
-        sa.update(task_table)
-        .where(_locked(oldest))
-        .values(wake_at=from_now())
-        .returning(columns.id)
-    )
-    return len(await query(statement, limit=count))
+# --- From an operator.
 
 
 async def cancel(task_id: UUID) -> bool:
@@ -346,11 +344,10 @@ async def cancel(task_id: UUID) -> bool:
     return bool(await query(statement))
 
 
-async def replay(task_id: UUID, attempts: int) -> bool:
-    """Queue a failed or cancelled task again, with so many further attempts.
+async def replay(task_id: UUID) -> bool:
+    """Queue a failed or cancelled task again, as if it had never failed.
 
-    Attempts are counted on, not from one, since their number is what fences an earlier
-    attempt.
+    Its starts are counted on, since their number is what fences an earlier attempt.
     """
     may_replay = columns.status.in_([Status.FAILED, Status.CANCELLED])
 
@@ -359,7 +356,8 @@ async def replay(task_id: UUID, attempts: int) -> bool:
         .where(columns.id == task_id, may_replay)
         .values(
             status=Status.QUEUED,
-            max_attempts=columns.attempts + attempts,
+            failures=0,
+            interruptions=0,
             finished_at=None,
             published_at=None,
             wake_at=from_now(),
@@ -367,19 +365,3 @@ async def replay(task_id: UUID, attempts: int) -> bool:
         .returning(columns.id)
     )
     return bool(await query(statement))
-
-
-async def prune(limit: int = PRUNE_BATCH) -> int:
-    """Delete so many succeeded and cancelled tasks past the retention time.
-
-    Returns how many there were.
-    """
-    is_old = columns.finished_at <= from_now(-settings.retention_days * 86_400)
-    old = (
-        select(columns.id)
-        .where(is_old, columns.status != Status.FAILED)
-        .order_by(columns.finished_at)
-    )
-
-    statement = sa.delete(task_table).where(_locked(old)).returning(columns.id)
-    return len(await query(statement, limit=limit))

@@ -1,8 +1,8 @@
-"""Tell relays and the embedded worker that something is due, so that it starts at once.
+"""Tell whoever waits for due tasks that there are some, so that they start at once.
 
-In a process, each commit of recorded tasks wakes whoever waits for one. To the relays,
-which are processes of their own, PostgreSQL carries a notification. It is a hint that
-may be lost: whoever waits also looks for itself once in a while.
+In a process, each commit of recorded tasks wakes whoever waits there. To other
+processes PostgreSQL carries a notification. It is a hint that may be lost: whoever
+waits also looks for itself once in a while.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from app.delivery.statements import query
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks of a relay, or of the embedded worker, that nothing wakes.
+# Seconds between two looks that nothing has woken.
 INTERVAL_SECONDS = 1.0
 # Seconds between two notifications of a process, which gather requests meanwhile.
 PAUSE_SECONDS = 0.05
@@ -61,17 +61,17 @@ async def wait(wake: asyncio.Event) -> None:
 
 
 async def notify() -> None:
-    """Tell the relays that something is due; nothing is lost if that fails."""
+    """Tell other processes that something is due; nothing is lost if that fails."""
     if IS_SQLITE:
         return
     try:
         await query(select(func.pg_notify(CHANNEL, "")))
     except Exception as error:
-        logger.warning("the relays will find out by themselves: %r", error)
+        logger.warning("the other processes will find out by themselves: %r", error)
 
 
 async def notify_when_woken(wake: asyncio.Event) -> None:
-    """Tell the relays what this process records, until cancelled; no request waits."""
+    """Tell others what this process records, until cancelled; no request waits."""
     while True:
         await wake.wait()
         wake.clear()
@@ -79,8 +79,16 @@ async def notify_when_woken(wake: asyncio.Event) -> None:
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def listen(wake: asyncio.Event) -> asyncpg.Connection:
-    """Open a connection over which each notification sets the event."""
+async def listen(
+    wake: asyncio.Event, connection: asyncpg.Connection | None
+) -> asyncpg.Connection | None:
+    """Let each notification set the event; return the connection that brings them.
+
+    It is the given one as long as that is open. SQLite has no notifications.
+    """
+    if IS_SQLITE or (connection and not connection.is_closed()):
+        return connection
+
     connection = await connect()
     await connection.add_listener(CHANNEL, lambda *_: wake.set())
     return connection

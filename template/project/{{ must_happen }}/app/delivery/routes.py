@@ -11,13 +11,9 @@ from pydantic import BaseModel, ConfigDict, Json
 from sqlalchemy import select
 
 from app.delivery import ledger
-from app.delivery.definitions import must_happen_tasks
 from app.delivery.statements import query
 from app.delivery.table import Status, columns, task_table
 from app.settings import settings
-
-# What a replay grants a task that this release does not know.
-DEFAULT_ATTEMPTS = 5
 
 Credentials = Annotated[
     HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
@@ -43,7 +39,9 @@ class TaskState(BaseModel):
     name: str
     status: Status
     attempts: int
+    failures: int
     max_attempts: int
+    interruptions: int
     error: str | None
     result: Json[Any] | None
     created_at: datetime
@@ -120,9 +118,6 @@ async def cancel_task(task_id: UUID) -> TaskState:
 async def replay_task(task_id: UUID) -> TaskState:
     """Queue a failed or cancelled task again."""
     task = await get_task(task_id)
-    known = must_happen_tasks().get(task.name)
-    attempts = known.max_attempts if known else DEFAULT_ATTEMPTS
-
-    if not await ledger.replay(task_id, attempts):
+    if not await ledger.replay(task_id):
         raise HTTPException(409, f"a task that is {task.status} cannot be replayed")
     return await get_task(task_id)

@@ -1,7 +1,7 @@
 """Define the table in which every must-happen task is recorded.
 
-One column drives time: `wake_at`, the moment at which the relay acts on a task if
-nothing has happened to it by then.
+One column drives time: `wake_at`, the moment at which a task is due if nothing has
+happened to it by then.
 """
 
 from datetime import UTC, datetime
@@ -44,7 +44,7 @@ class Timestamp(sa.TypeDecorator[datetime]):
 
 
 def from_now(
-    seconds: float | sa.BindParameter[float] = 0,
+    seconds: float | sa.ColumnElement[float] = 0,
 ) -> sa.ColumnElement[datetime]:
     """Return the moment so many seconds from now, by the database's clock.
 
@@ -70,8 +70,10 @@ task_table = sa.Table(
     sa.Column("queue", sa.String(200), nullable=False),
     sa.Column("priority", sa.SmallInteger(), nullable=False),
     sa.Column("key", sa.String(200)),
-    sa.Column("attempts", sa.SmallInteger(), nullable=False),
-    sa.Column("max_attempts", sa.SmallInteger(), nullable=False),
+    sa.Column("attempts", sa.Integer(), nullable=False),
+    sa.Column("failures", sa.Integer(), nullable=False),
+    sa.Column("interruptions", sa.Integer(), nullable=False),
+    sa.Column("max_attempts", sa.Integer(), nullable=False),
     sa.Column("error", sa.Text()),
     sa.Column("result", sa.Text()),
     sa.Column("created_at", Timestamp(), nullable=False),
@@ -85,13 +87,19 @@ task_table = sa.Table(
 )
 columns = task_table.c
 
+
+def has_status(status: Status) -> sa.ColumnElement[bool]:
+    """Return the condition, with its value in the text: an index is chosen by that."""
+    return columns.status == sa.literal_column(f"'{status}'")
+
+
+queued = has_status(Status.QUEUED)
+running = has_status(Status.RUNNING)
+failed = has_status(Status.FAILED)
 unfinished = columns.wake_at.is_not(None)
 finished = columns.finished_at.is_not(None)
-failed = columns.status == sa.literal_column("'failed'")
 has_key = columns.key.is_not(None)
-is_published = and_(
-    unfinished, columns.status == Status.QUEUED, columns.published_at.is_not(None)
-)
+is_published = and_(queued, columns.published_at.is_not(None))
 
 
 def _add_index(
@@ -103,7 +111,8 @@ def _add_index(
     sa.Index(name, *indexed, unique=unique, postgresql_where=where, sqlite_where=where)
 
 
-_add_index("ix_tasks_status_wake_at", columns.status, columns.wake_at, where=unfinished)
+_add_index("ix_tasks_queued", columns.priority, columns.wake_at, where=queued)
+_add_index("ix_tasks_running", columns.wake_at, where=running)
 _add_index("ix_tasks_finished_at", columns.finished_at, where=finished)
 _add_index("ix_tasks_failed", columns.id, where=failed)
 _add_index("uq_tasks_name_key", columns.name, columns.key, where=has_key, unique=True)

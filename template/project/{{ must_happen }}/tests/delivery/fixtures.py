@@ -16,7 +16,7 @@ from app.delivery import definitions
 from app.main import app
 from app.settings import settings
 from tests.delivery.helpers import RecordedTasks
-from tests.delivery.isolation import DATABASE
+from tests.delivery.isolation import DATABASE, WORKERS_RUN_TASKS
 from tests.delivery.support.processes import ROOT
 
 pytest_plugins = ["tests.delivery.support.fixtures"]
@@ -86,7 +86,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     The fixture `tasks` runs them. Nice-to-have tasks have run when it has the response.
     """
     # As in production, where other processes run them.
-    monkeypatch.setattr(settings, "broker_url", "is set")
+    monkeypatch.setattr(settings, *WORKERS_RUN_TASKS)
     with TestClient(app) as client:
         yield client
 

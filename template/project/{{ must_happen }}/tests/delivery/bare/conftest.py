@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from app.delivery import definitions, notifications
+from app.delivery import definitions, metrics, notifications
 from app.main import app
 from tests.delivery.isolation import DATABASE
 from tests.delivery.support import probe_api  # noqa: F401 -- adds its routes
 from tests.delivery.support.probe_tasks import create_statements, notes
+from tests.delivery.support.waiting import WITHIN_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -36,5 +37,7 @@ def _probe_tables(_database_as_migrated: None) -> None:
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """A client of the service, which runs its tasks itself and looks often."""
     monkeypatch.setattr(notifications, "INTERVAL_SECONDS", 0.05)
+    # A request gets today's figures on a slow machine, too.
+    monkeypatch.setattr(metrics, "PATIENCE_SECONDS", WITHIN_SECONDS)
     with TestClient(app) as client:
         yield client

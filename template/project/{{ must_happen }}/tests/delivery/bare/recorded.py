@@ -6,7 +6,8 @@ from uuid import UUID
 from sqlalchemy import select, update
 
 from app.database import session_factory
-from app.delivery import Enqueuer, MustHappenTask, ledger
+from app.delivery import BoundTask, Enqueuer, MustHappenTask, ledger
+from app.delivery.due import DueTasks
 from app.delivery.table import columns, from_now, task_table
 from tests.delivery.support.probe_tasks import Effect
 
@@ -22,7 +23,8 @@ async def enqueue(task: MustHappenTask[P], *args: P.args, **kwargs: P.kwargs) ->
 async def record(task: MustHappenTask[Any], arguments: str = "{}") -> UUID:
     """Record a task as another release may have done, whatever arguments it took."""
     async with session_factory.begin() as session:
-        return (await ledger.record(session, task, arguments)).id
+        [recorded] = await ledger.record(session, [BoundTask(task, arguments)])
+    return recorded.id
 
 
 async def get(task_id: UUID) -> Any:
@@ -42,6 +44,23 @@ async def alter(*task_ids: UUID, **values: Any) -> None:
 async def let_wake(*task_ids: UUID) -> None:
     """Let the moment come for which tasks wait, or the end of their leases."""
     await alter(*task_ids, wake_at=from_now(-1))
+
+
+async def due() -> list[UUID]:
+    """Return what a worker would start next, in its order."""
+    return await DueTasks().look(1000)
+
+
+async def claim(task_id: UUID) -> ledger.Claim:
+    """Start an attempt, which must be possible."""
+    [claimed] = await ledger.claim([task_id])
+    return claimed
+
+
+async def interrupt(task_id: UUID) -> None:
+    """Start an attempt whose lease ends, as if its worker had died."""
+    await claim(task_id)
+    await let_wake(task_id)
 
 
 async def effects(task_id: UUID) -> list[int]:

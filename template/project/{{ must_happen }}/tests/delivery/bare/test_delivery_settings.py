@@ -1,13 +1,10 @@
 """A wrong setting of where data and tasks go stops the start, too, with one line."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from app.settings import read_settings
-from tests.delivery.support.processes import run
-from tests.delivery.support.reaper import Reaper
 
 
 @pytest.mark.parametrize(
@@ -21,7 +18,6 @@ from tests.delivery.support.reaper import Reaper
         ("DATABASE_URL", "mysql://user:hunter2@host/name"),
         ("DATABASE_URL", "postgresql://user:hunter2@host:port/name"),
         ("DATABASE_URL", "app.db"),
-        ("BROKER_URL", "https://user:hunter2@host"),
     ],
 )
 def test_wrong_setting_is_named_but_not_shown(
@@ -47,27 +43,8 @@ def test_empty_settings_are_as_if_unset(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("BROKER_URL", "OPERATOR_TOKEN", "LEASE_SECONDS"):
+    for name in ("OPERATOR_TOKEN", "LEASE_SECONDS"):
         monkeypatch.setenv(name, "")
     settings = read_settings()
-    assert (settings.broker_url, settings.operator_token) == (None, None)
+    assert settings.operator_token is None
     assert settings.lease_seconds == 30
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, "BROKER_URL is not set"),
-        ({"DATABASE_URL": "mysql://host"}, "wrong setting: DATABASE_URL: "),
-    ],
-    ids=["no broker", "wrong database"],
-)
-def test_relay_stops_with_one_line(
-    settings: dict[str, str], expected: str, tmp_path: Path, reaper: Reaper
-) -> None:
-    relay = (sys.executable, "-m", "app.delivery.relay")
-    done = run(*relay, folder=tmp_path, reaper=reaper, **settings)
-
-    assert done.returncode != 0
-    [line] = done.stderr.splitlines()
-    assert line.startswith(expected)

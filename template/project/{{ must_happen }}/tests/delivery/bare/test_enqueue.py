@@ -1,6 +1,7 @@
 """A task exists if and only if the transaction that enqueued it is committed."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,12 +10,27 @@ from uuid import UUID
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
+from sqlalchemy import event
 
-from app.database import session_factory
-from app.delivery import Enqueuer, notifications
+from app.database import database_engine, session_factory
+from app.delivery import (
+    BoundTask,
+    Enqueuer,
+    Recorded,
+    TaskContext,
+    must_happen,
+    notifications,
+)
+from app.delivery.execution import execute
 from app.main import app
-from tests.delivery.bare.recorded import enqueue
-from tests.delivery.support.probe_tasks import notes, probe, probe_note
+from tests.delivery.bare.recorded import due, enqueue, get
+from tests.delivery.support.probe_tasks import (
+    notes,
+    probe,
+    probe_elsewhere,
+    probe_failing,
+    probe_note,
+)
 from tests.delivery.support.waiting import eventually
 
 Query = Callable[..., list[Any]]
@@ -187,4 +203,169 @@ async def test_options_are_recorded(query: Query) -> None:
         7,
         "k",
         20,
+    )
+
+
+async def enqueue_many(*calls: BoundTask) -> list[Recorded]:
+    """Enqueue tasks together, as a script does."""
+    async with session_factory.begin() as session:
+        return await Enqueuer(session).enqueue_many(calls)
+
+
+async def test_many_are_recorded_in_their_order() -> None:
+    recorded = await enqueue_many(
+        probe.bind(2.5),
+        probe_elsewhere.bind(),
+        probe_failing.using(priority=9).bind(failures=7),
+        probe.bind(seconds=1),
+    )
+
+    rows = [await get(each.id) for each in recorded]
+    assert [each.created for each in recorded] == [True] * 4
+    assert [(row.name, row.arguments) for row in rows] == [
+        ("probe", '{"seconds":2.5,"until":null}'),
+        ("probe_elsewhere", "{}"),
+        ("probe_failing", '{"failures":7}'),
+        ("probe", '{"seconds":1.0,"until":null}'),
+    ]
+    assert [(row.queue, row.priority, row.max_attempts) for row in rows] == [
+        ("default", 0, 20),
+        ("probes", 3, 5),
+        ("default", 9, 3),
+        ("default", 0, 20),
+    ]
+    assert {(row.status, row.attempts, row.failures) for row in rows} == {
+        ("queued", 0, 0)
+    }
+    # Ids are in the order of the calls, too.
+    assert sorted(each.id for each in recorded) == [each.id for each in recorded]
+
+
+async def test_many_keys_are_used_once() -> None:
+    known = await enqueue(probe.using(key="known"))
+
+    recorded = await enqueue_many(
+        probe.using(key="twice").bind(1),
+        probe.using(key="known").bind(2),
+        probe.bind(3),
+        probe.using(key="twice").bind(4),
+        probe_elsewhere.using(key="known").bind(),
+        probe.bind(5),
+    )
+
+    assert [each.created for each in recorded] == [True, False, True, False, True, True]
+    assert recorded[1].id == known
+    assert recorded[3].id == recorded[0].id
+    assert len({each.id for each in recorded}) == 5
+    assert (await get(recorded[0].id)).arguments == '{"seconds":1.0,"until":null}'
+    assert (await get(known)).arguments == '{"seconds":0.0,"until":null}'
+    assert len(await due()) == 5
+    assert await enqueue_many(probe.using(key="known").bind()) == [(known, False)]
+
+
+async def test_each_of_many_has_its_own_time() -> None:
+    moment = datetime(2100, 1, 1, 12, tzinfo=UTC)
+    now, delayed, at = await enqueue_many(
+        probe.bind(),
+        probe.using(delay=timedelta(hours=1, milliseconds=500)).bind(),
+        probe.using(at=moment.astimezone(tz=None)).bind(),
+    )
+
+    assert await due() == [now.id]
+    row = await get(delayed.id)
+    assert row.wake_at - row.created_at == timedelta(hours=1, milliseconds=500)
+    assert (await get(at.id)).wake_at == moment
+
+
+async def test_arguments_are_validated_when_they_are_bound() -> None:
+    with pytest.raises(ValidationError, match="seconds"):
+        probe.bind("long")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="missing a required argument: 'failures'"):
+        probe_failing.bind()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        probe_elsewhere.bind(1)  # type: ignore[call-arg]
+
+
+async def test_none_of_many_is_none(query: Query) -> None:
+    assert await enqueue_many() == []
+    assert query("SELECT * FROM tasks") == []
+
+
+@contextlib.contextmanager
+def sent() -> Iterator[list[str]]:
+    """Yield the statements that are sent to the database meanwhile."""
+    statements: list[str] = []
+
+    def note(*args: Any) -> None:
+        statements.append(args[2])
+
+    event.listen(database_engine.sync_engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(database_engine.sync_engine, "before_cursor_execute", note)
+
+
+async def test_thousands_are_recorded_by_one_statement(query: Query) -> None:
+    calls = (probe.using(key=f"row {number}").bind(number) for number in range(10_000))
+    with sent() as statements:
+        recorded = await enqueue_many(*calls)
+
+    assert len([each for each in statements if not each.startswith("BEGIN")]) == 1
+    assert all(each.created for each in recorded)
+    assert query("SELECT count(*) FROM tasks") == [(10_000,)]
+    for number in (0, 4_321, 9_999):
+        row = await get(recorded[number].id)
+        assert (row.key, row.arguments) == (
+            f"row {number}",
+            f'{{"seconds":{number}.0,"until":null}}',
+        )
+
+
+async def test_many_known_keys_are_found_by_few_statements() -> None:
+    calls = [probe.using(key=f"row {number}").bind() for number in range(500)]
+    first = await enqueue_many(*calls)
+    with sent() as statements:
+        second = await enqueue_many(*calls)
+
+    assert [each.id for each in second] == [each.id for each in first]
+    assert not any(each.created for each in second)
+    assert len(statements) < 10
+
+
+async def test_many_are_rolled_back_together(query: Query) -> None:
+    async with session_factory() as session:
+        await Enqueuer(session).enqueue_many(probe.bind() for _ in range(3))
+        await session.rollback()
+    assert query("SELECT * FROM tasks") == []
+
+
+async def test_many_wake_who_waits_when_they_are_committed() -> None:
+    with notifications.woken_by_commits() as wake:
+        async with session_factory.begin() as session:
+            await Enqueuer(session).enqueue_many([probe.bind(), probe.bind()])
+            assert not wake.is_set()
+        assert wake.is_set()
+
+        wake.clear()
+        await enqueue_many()
+        assert not wake.is_set()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_many_children_exist_if_their_parent_succeeds(fails: bool) -> None:
+    @must_happen(max_attempts=1)
+    async def parent(task: TaskContext) -> list[UUID]:
+        calls = [probe.bind(number) for number in range(3)]
+        recorded = await task.enqueue_many(calls)
+        if fails:
+            raise RuntimeError("no child may exist")
+        return [each.id for each in recorded]
+
+    await execute(await enqueue(parent))
+
+    children = [await get(task_id) for task_id in await due()]
+    expected = [] if fails else [0.0, 1.0, 2.0]
+    assert [probe.load_arguments(each.arguments)["seconds"] for each in children] == (
+        expected
     )

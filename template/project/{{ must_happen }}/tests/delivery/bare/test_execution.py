@@ -5,6 +5,7 @@ import sys
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,13 +14,24 @@ from sqlalchemy import text
 from app.delivery import (
     TaskContext,
     execution,
+    leases,
     ledger,
     must_happen,
     notifications,
 )
 from app.delivery.execution import execute
 from app.settings import settings
-from tests.delivery.bare.recorded import alter, effects, enqueue, get, let_wake, record
+from tests.delivery.bare.recorded import (
+    alter,
+    claim,
+    due,
+    effects,
+    enqueue,
+    get,
+    interrupt,
+    let_wake,
+    record,
+)
 from tests.delivery.support.probe_tasks import break_promise, have_effect, probe
 from tests.delivery.support.waiting import WITHIN_SECONDS, eventually_async
 
@@ -60,13 +72,13 @@ async def test_def_task_runs_in_a_thread_with_its_arguments() -> None:
     assert threads != [threading.current_thread()]
 
 
-async def execute_and_wait(task_id: UUID) -> tuple[timedelta, timedelta]:
-    """Run an attempt and return the bounds of how long after it the next one is due."""
+async def execute_and_wait(task_id: UUID) -> tuple[float, float]:
+    """Run an attempt; return bounds of the seconds after it until the next is due."""
     before = datetime.now(UTC) - timedelta(milliseconds=1)  # The database counts these.
     await execute(task_id)
     after = datetime.now(UTC)
-    due: datetime = (await get(task_id)).wake_at
-    return due - after, due - before
+    due_at: datetime = (await get(task_id)).wake_at
+    return (due_at - after).total_seconds(), (due_at - before).total_seconds()
 
 
 async def test_failure_is_retried_after_a_growing_delay_until_success() -> None:
@@ -78,11 +90,13 @@ async def test_failure_is_retried_after_a_growing_delay_until_success() -> None:
 
     task_id = await enqueue(fails_twice)
     for attempt, delay in ((1, 100), (2, 200)):
-        shortest, longest = await execute_and_wait(task_id)
-        assert shortest <= timedelta(seconds=delay) <= longest
+        at_most, at_least = await execute_and_wait(task_id)
+        assert at_least >= 0.75 * delay
+        assert at_most <= 1.25 * delay
         row = await get(task_id)
         assert (row.status, row.attempts, row.published_at) == ("queued", attempt, None)
         assert row.error == f"ConnectionError: failure {attempt} of {task_id}"
+        assert (row.failures, row.interruptions) == (attempt, 0)
 
         await execute(task_id)  # Too early.
         assert (await get(task_id)).attempts == attempt
@@ -90,18 +104,62 @@ async def test_failure_is_retried_after_a_growing_delay_until_success() -> None:
     await execute(task_id)
     row = await get(task_id)
     assert (row.status, row.attempts, row.error) == ("succeeded", 3, None)
+    assert row.failures == 2
     assert await effects(task_id) == [3]
 
 
-async def test_delay_between_attempts_ends_growing_at_an_hour() -> None:
-    @must_happen(max_attempts=1000)
-    async def fails_for_days() -> None:
-        raise ConnectionError
+@must_happen(max_attempts=100_000, retry_delay=100)
+async def probe_outage() -> None:
+    """Fail for days."""
+    raise ConnectionError
 
-    task_id = await enqueue(fails_for_days)
-    await alter(task_id, attempts=900)
-    shortest, longest = await execute_and_wait(task_id)
-    assert shortest <= timedelta(hours=1) <= longest
+
+@pytest.mark.parametrize(
+    ("failures", "delay"),
+    [(0, 100), (1, 200), (2, 400), (3, 800), (5, 3200), (6, 3600), (10_000, 3600)],
+)
+async def test_delay_doubles_with_each_failure_up_to_an_hour(
+    failures: int, delay: int
+) -> None:
+    recorded = [await enqueue(probe_outage) for _ in range(8)]
+    # Starts that were no failures do not count.
+    await alter(*recorded, failures=failures, attempts=20_000, interruptions=1)
+
+    for task_id in recorded:
+        at_most, at_least = await execute_and_wait(task_id)
+        assert at_least >= 0.75 * delay
+        assert at_most <= 1.25 * delay
+
+    moments = sorted([(await get(task_id)).wake_at for task_id in recorded])
+    assert moments[-1] - moments[0] > timedelta(seconds=0.02 * delay)
+
+
+async def test_delay_starts_anew_after_a_replay() -> None:
+    task_id = await enqueue(probe_outage)
+    await alter(task_id, failures=99_999, max_attempts=100_000)
+    await execute(task_id)
+    assert (await get(task_id)).status == "failed"
+
+    assert await ledger.replay(task_id)
+    at_most, _ = await execute_and_wait(task_id)
+    assert at_most <= 125
+    row = await get(task_id)
+    assert (row.status, row.attempts, row.failures) == ("queued", 2, 1)
+
+
+async def test_interruptions_do_not_use_up_the_attempts() -> None:
+    @must_happen(max_attempts=1)
+    async def has_an_effect(task: TaskContext) -> None:
+        await have_effect(task)
+
+    task_id = await enqueue(has_an_effect)
+    for _ in range(2):
+        await interrupt(task_id)
+    await execute(task_id)
+    row = await get(task_id)
+    assert (row.status, row.attempts) == ("succeeded", 3)
+    assert (row.failures, row.interruptions, row.error) == (0, 2, None)
+    assert await effects(task_id) == [3]
 
 
 async def test_task_is_kept_with_its_error_when_its_attempts_are_used_up(
@@ -122,6 +180,7 @@ async def test_task_is_kept_with_its_error_when_its_attempts_are_used_up(
     await execute(task_id)
     row = await get(task_id)
     assert (row.status, row.attempts, row.wake_at) == ("failed", 2, None)
+    assert (row.failures, row.interruptions) == (2, 0)
     assert row.finished_at is not None
     assert row.error.startswith(
         r"ValueError: NUL \x00, a lone surrogate \ud800, and much more!"
@@ -198,28 +257,65 @@ async def test_timeout_of_its_own_is_not_taken_for_the_time_limit() -> None:
     assert (await get(task_id)).error == "TimeoutError: the bank does not answer"
 
 
-@pytest.mark.parametrize("error", [SystemExit, StopIteration, asyncio.CancelledError])
+class Escape(BaseException):
+    """What `except Exception` does not stop."""
+
+
+class MuteError(Exception):
+    """An error that cannot say what happened."""
+
+    def __str__(self) -> str:
+        """Fail at it."""
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "arguments", "expected"),
+    [
+        (SystemExit, (3,), "RuntimeError: the task called sys.exit(3)"),
+        (KeyboardInterrupt, (3,), "KeyboardInterrupt: 3"),
+        (GeneratorExit, (3,), "GeneratorExit: 3"),
+        (StopIteration, (3,), "RuntimeError: coroutine raised StopIteration"),
+        (StopAsyncIteration, (3,), "StopAsyncIteration: 3"),
+        (asyncio.CancelledError, (3,), "CancelledError: 3"),
+        (Escape, (3,), "Escape: 3"),
+        (MuteError, (), "MuteError"),
+        (
+            BaseExceptionGroup,
+            ("several", [asyncio.CancelledError(), SystemExit(5), ValueError(6)]),
+            "BaseExceptionGroup: several (3 sub-exceptions)",
+        ),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
 @pytest.mark.parametrize("kind", ["async def", "def"])
 async def test_whatever_a_task_raises_is_a_failed_attempt(
-    kind: str, error: type[BaseException]
+    kind: str, error: type[BaseException], arguments: tuple[object], expected: str
 ) -> None:
     @must_happen(max_attempts=1)
     async def raises_on_the_loop(task: TaskContext) -> None:
         await have_effect(task)
-        raise error(3)
+        raise error(*arguments)
 
     @must_happen(max_attempts=1)
     def raises_in_a_thread() -> None:
-        raise error(3)
+        raise error(*arguments)
 
     task_id = await enqueue(
         raises_on_the_loop if kind == "async def" else raises_in_a_thread
     )
-    await execute(task_id)
+    attempt = asyncio.create_task(execute(task_id))
+    await asyncio.wait({attempt})
     row = await get(task_id)
-    assert row.status == "failed"
-    assert row.error
+    assert (row.status, row.failures, row.interruptions) == ("failed", 1, 0)
+    assert row.error.startswith(expected)
     assert await effects(task_id) == []
+    assert (attempt.cancelled(), attempt.exception()) == (False, None)
+
+    # The event loop is none the worse.
+    after = await enqueue(probe)
+    await execute(after)
+    assert await effects(after) == [1]
 
 
 async def test_exit_is_named_in_the_error() -> None:
@@ -314,8 +410,8 @@ async def test_task_longer_than_its_lease_runs_once(
     lease_end: datetime = (await get(task_id)).wake_at
 
     async def lease_is_over() -> bool:
-        for message in await ledger.take_due(10, 60):
-            await execute(message.id)
+        for found in await due():
+            await execute(found)
         return datetime.now(UTC) > lease_end + timedelta(seconds=0.2)
 
     await eventually_async(lease_is_over)
@@ -324,12 +420,6 @@ async def test_task_longer_than_its_lease_runs_once(
     assert starts == [1]
     row = await get(task_id)
     assert (row.status, row.attempts) == ("succeeded", 1)
-
-
-async def take_over(task_id: UUID) -> None:
-    """Do what the relay does when the lease of an attempt has ended."""
-    await let_wake(task_id)
-    assert [message.id for message in await ledger.take_due(10, 60)] == [task_id]
 
 
 @pytest.mark.parametrize("second_ends_first", [True, False])
@@ -352,7 +442,7 @@ async def test_attempt_that_was_taken_over_has_no_effect(
     async with asyncio.timeout(WITHIN_SECONDS):
         first = asyncio.create_task(execute(task_id))
         await started[0].wait()
-        await take_over(task_id)
+        await let_wake(task_id)
         second = asyncio.create_task(execute(task_id))
         await started[1].wait()
         order = (
@@ -366,8 +456,8 @@ async def test_attempt_that_was_taken_over_has_no_effect(
     row = await get(task_id)
     assert (row.status, row.attempts, row.result) == ("succeeded", 2, "2")
     assert await effects(task_id) == [2]
-    [child] = await ledger.take_due(10, 60)
-    assert (await get(child.id)).key == "child of attempt 2"
+    [child] = await due()
+    assert (await get(child)).key == "child of attempt 2"
 
 
 async def test_failure_of_an_attempt_that_was_taken_over_changes_nothing() -> None:
@@ -383,58 +473,12 @@ async def test_failure_of_an_attempt_that_was_taken_over_changes_nothing() -> No
     async with asyncio.timeout(WITHIN_SECONDS):
         running = asyncio.create_task(execute(task_id))
         await started.wait()
-        await take_over(task_id)
-        assert await ledger.claim(task_id) is not None
+        await let_wake(task_id)
+        await claim(task_id)
         before = await get(task_id)
         release.set()
         await running
     assert await get(task_id) == before
-
-
-async def test_end_of_an_attempt_does_not_wait_for_a_renewal(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """On SQLite, the renewal waits for the connection of the attempt's session."""
-    monkeypatch.setattr(settings, "lease_seconds", 1)
-    renew, renewing = ledger.renew, asyncio.Event()
-
-    async def renew_and_tell(claim: ledger.Claim) -> bool:
-        renewing.set()
-        return await renew(claim)
-
-    monkeypatch.setattr(ledger, "renew", renew_and_tell)
-
-    @must_happen
-    async def writes_and_ends_during_a_renewal(task: TaskContext) -> None:
-        await have_effect(task)
-        await renewing.wait()
-
-    task_id = await enqueue(writes_and_ends_during_a_renewal)
-    await execute(task_id)
-    assert await effects(task_id) == [1]
-    assert [
-        each.getMessage() for each in caplog.records if each.levelname == "WARNING"
-    ] == []
-
-
-async def test_attempt_that_lost_its_lease_is_stopped(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(settings, "lease_seconds", 0.1)
-    started = asyncio.Event()
-
-    @must_happen
-    async def hangs() -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    task_id = await enqueue(hangs)
-    async with asyncio.timeout(WITHIN_SECONDS):
-        running = asyncio.create_task(execute(task_id))
-        await started.wait()
-        await ledger.cancel(task_id)
-        await running
-    assert (await get(task_id)).status == "cancelled"
 
 
 async def test_cancelled_task_that_runs_on_has_no_effect() -> None:
@@ -457,7 +501,14 @@ async def test_cancelled_task_that_runs_on_has_no_effect() -> None:
     assert await effects(task_id) == []
 
 
-async def test_shutdown_gives_a_running_task_back() -> None:
+async def shut_down(running: asyncio.Task[None]) -> None:
+    """Give back what runs, as a worker does that may wait no longer."""
+    leases.keeper().give_back()
+    await running
+    assert running.cancelling() == 0
+
+
+async def test_shutdown_gives_a_running_task_back_at_no_cost() -> None:
     started = asyncio.Event()
 
     @must_happen(retry_delay=3600)
@@ -471,23 +522,231 @@ async def test_shutdown_gives_a_running_task_back() -> None:
     async with asyncio.timeout(WITHIN_SECONDS):
         running = asyncio.create_task(execute(task_id))
         await started.wait()
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
+        await shut_down(running)
     row = await get(task_id)
     assert (row.status, row.attempts) == ("queued", 1)
-    assert "shut down" in row.error
-    assert [message.id for message in await ledger.take_due(10, 60)] == [task_id]
+    assert (row.failures, row.interruptions, row.error) == (0, 0, None)
+    assert await due() == [task_id]
+
     await execute(task_id)
+    row = await get(task_id)
+    assert (row.status, row.attempts) == ("succeeded", 2)
+    assert (row.failures, row.interruptions, row.error) == (0, 0, None)
     assert await effects(task_id) == [2]
+
+
+async def test_a_task_with_one_attempt_survives_any_number_of_shutdowns() -> None:
+    has_started = asyncio.Event()
+
+    @must_happen(max_attempts=1)
+    async def takes_long(task: TaskContext) -> None:
+        has_started.set()
+        if task.attempt <= 20:
+            await asyncio.Event().wait()
+        await have_effect(task)
+
+    task_id = await enqueue(takes_long)
+    async with asyncio.timeout(WITHIN_SECONDS):
+        for _ in range(20):
+            running = asyncio.create_task(execute(task_id))
+            await has_started.wait()
+            has_started.clear()
+            await shut_down(running)
+    await execute(task_id)
+    row = await get(task_id)
+    assert (row.status, row.attempts) == ("succeeded", 21)
+    assert (row.failures, row.interruptions) == (0, 0)
+    assert await effects(task_id) == [21]
+
+
+async def test_shutdown_gives_a_def_task_back() -> None:
+    started, release = threading.Event(), threading.Event()
+
+    @must_happen(max_attempts=1)
+    def takes_long() -> None:
+        started.set()
+        release.wait(WITHIN_SECONDS)
+
+    async def has_started() -> bool:
+        return started.is_set()
+
+    task_id = await enqueue(takes_long)
+    try:
+        running = asyncio.create_task(execute(task_id))
+        await eventually_async(has_started)
+        await shut_down(running)
+    finally:
+        release.set()
+    row = await get(task_id)
+    assert (row.status, row.failures, row.interruptions) == ("queued", 0, 0)
+
+
+async def test_task_that_cancels_itself_has_failed() -> None:
+    @must_happen(max_attempts=1)
+    async def cancels_itself(task: TaskContext) -> None:
+        await have_effect(task)
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel()
+        await asyncio.sleep(3600)
+
+    task_id = await enqueue(cancels_itself)
+    await execute(task_id)
+    row = await get(task_id)
+    assert (row.status, row.failures, row.error) == ("failed", 1, "CancelledError: ")
+    assert await effects(task_id) == []
+
+
+@pytest.mark.parametrize("error", [ValueError, Escape])
+async def test_what_a_task_raises_because_of_a_shutdown_is_no_failure(
+    error: type[BaseException],
+) -> None:
+    started = asyncio.Event()
+
+    @must_happen(max_attempts=1)
+    async def cannot_clean_up() -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise error("the connection is in use")
+
+    task_id = await enqueue(cannot_clean_up)
+    async with asyncio.timeout(WITHIN_SECONDS):
+        running = asyncio.create_task(execute(task_id))
+        await started.wait()
+        await shut_down(running)
+    row = await get(task_id)
+    assert (row.status, row.failures, row.interruptions) == ("queued", 0, 0)
+    assert await due() == [task_id]
+
+
+@pytest.mark.parametrize("kind", ["the current task", "what it waits for"])
+async def test_a_task_that_cancels_itself_has_failed(kind: str) -> None:
+    @must_happen(max_attempts=1)
+    async def cancels_itself(task: TaskContext) -> None:
+        await have_effect(task)
+        waited_for = asyncio.create_task(asyncio.Event().wait())
+        current = asyncio.current_task()
+        assert current is not None
+        (current if kind == "the current task" else waited_for).cancel()
+        await waited_for
+
+    task_id = await enqueue(cancels_itself)
+    await asyncio.wait({asyncio.create_task(execute(task_id))})
+    row = await get(task_id)
+    assert (row.status, row.failures, row.interruptions) == ("failed", 1, 0)
+    assert row.error.startswith("CancelledError")
+    assert await effects(task_id) == []
+
+
+async def test_a_task_that_ends_in_spite_of_a_shutdown_has_succeeded() -> None:
+    started = asyncio.Event()
+
+    @must_happen(max_attempts=1)
+    async def ends_in_spite(task: TaskContext) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await have_effect(task)
+
+    task_id = await enqueue(ends_in_spite)
+    async with asyncio.timeout(WITHIN_SECONDS):
+        running = asyncio.create_task(execute(task_id))
+        await started.wait()
+        await shut_down(running)
+    assert (await get(task_id)).status == "succeeded"
+    assert await effects(task_id) == [1]
+
+
+async def test_task_that_cannot_be_given_back_is_left_to_its_lease(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started = asyncio.Event()
+
+    async def refuse(*_: object) -> None:
+        raise ConnectionError("no database")
+
+    @must_happen
+    async def hangs() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(ledger, "give_back", refuse)
+    task_id = await enqueue(hangs)
+    async with asyncio.timeout(WITHIN_SECONDS):
+        running = asyncio.create_task(execute(task_id))
+        await started.wait()
+        await shut_down(running)
+    assert (await get(task_id)).status == "running"
+    assert "no database" in caplog.text
+
+
+async def test_suspects_do_not_run_beside_each_other() -> None:
+    started: list[UUID] = []
+    release = asyncio.Event()
+
+    @must_happen(max_attempts=1)
+    async def may_kill(task: TaskContext) -> None:
+        started.append(task.id)
+        await release.wait()
+
+    harmless, first, other, second = [await enqueue(may_kill) for _ in range(4)]
+    suspicious = ledger.SUSPECT_INTERRUPTIONS
+    await alter(first, second, interruptions=suspicious, error=ledger.INTERRUPTED)
+    await alter(harmless, other, interruptions=suspicious - 1)
+
+    async def have_started() -> bool:
+        return set(started) == {harmless, first, other}
+
+    beside = [asyncio.create_task(execute(each)) for each in (harmless, first, other)]
+    await eventually_async(have_started)
+    async with asyncio.timeout(WITHIN_SECONDS):
+        at_most, _ = await execute_and_wait(second)
+    assert at_most <= execution.SUSPECT_SECONDS
+    row = await get(second)
+    assert (row.status, row.attempts) == ("queued", 1)
+    assert (row.failures, row.interruptions) == (0, suspicious)
+    assert row.error == ledger.INTERRUPTED
+
+    release.set()
+    await asyncio.gather(*beside)
+    await let_wake(second)
+    await execute(second)
+    row = await get(second)
+    assert (row.status, row.attempts, row.failures) == ("succeeded", 2, 0)
+    assert row.interruptions == suspicious
+
+
+@pytest.mark.parametrize("writes", [False, True])
+async def test_a_place_is_free_before_the_end_is_recorded_unless_a_session_commits(
+    writes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    succeed = ledger.succeed
+
+    async def note_and_succeed(*args: Any) -> bool:
+        seen.append("recorded")
+        return await succeed(*args)
+
+    @must_happen
+    async def may_write(task: TaskContext) -> None:
+        if writes:
+            await have_effect(task)
+
+    monkeypatch.setattr(ledger, "succeed", note_and_succeed)
+    claimed = await claim(await enqueue(may_write))
+    await execution.run_attempt(claimed, lambda: seen.append("free"))
+    assert seen == (["recorded"] if writes else ["free", "recorded"])
 
 
 async def test_name_that_this_release_does_not_know_waits_and_fails_visibly() -> None:
     task_id = await record(replace(probe, name="of_the_next_release", max_attempts=2))
-    _, longest = await execute_and_wait(task_id)
+    _, at_least = await execute_and_wait(task_id)
     row = await get(task_id)
-    assert (row.status, row.attempts) == ("queued", 1)
-    assert longest > timedelta(seconds=1)
+    assert (row.status, row.attempts, row.failures) == ("queued", 1, 1)
+    assert at_least >= 0.75 * execution.UNKNOWN_TASK_SECONDS
     await let_wake(task_id)
     await execute(task_id)
     row = await get(task_id)

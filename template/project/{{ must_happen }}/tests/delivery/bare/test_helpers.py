@@ -13,6 +13,7 @@ from app.main import app
 from app.settings import settings
 from tests.delivery.bare.recorded import enqueue
 from tests.delivery.helpers import RecordedTasks, enqueued, let_pass, run_due
+from tests.delivery.isolation import WORKERS_RUN_TASKS
 from tests.delivery.support.probe_tasks import break_promise, notes, probe, probe_parent
 
 
@@ -91,7 +92,7 @@ async def test_failures_can_be_left_in_the_ledger() -> None:
     assert await run_due(raising=False) == 1
     assert await run_due(raising=False) == 0
 
-    await let_pass(timedelta(seconds=100))
+    await let_pass(timedelta(seconds=125))
     assert await run_due(raising=False) == 1
     [failed] = await enqueued(charge)
     assert (failed.status, failed.error) == ("failed", "LookupError: no such card")
@@ -113,7 +114,7 @@ async def test_what_is_not_committed_was_not_enqueued() -> None:
 
 def test_a_client_runs_nothing_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     # What the fixture `client` of the users' tests does, and the one of these does not.
-    monkeypatch.setattr(settings, "broker_url", "is set")
+    monkeypatch.setattr(settings, *WORKERS_RUN_TASKS)
     with TestClient(app) as client:
         tasks = RecordedTasks(client)
         client.post("/probes", json={"arguments": {"seconds": 0}})

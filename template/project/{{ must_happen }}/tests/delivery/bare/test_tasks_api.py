@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,7 +11,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from app.settings import settings
-from tests.delivery.bare.recorded import enqueue
+from tests.delivery.bare.recorded import alter, enqueue
 from tests.delivery.support.probe_tasks import probe, probe_hopeless
 from tests.delivery.support.waiting import eventually
 
@@ -63,7 +64,9 @@ def test_state_of_a_task(client: TestClient, failed: str) -> None:
         "name",
         "status",
         "attempts",
+        "failures",
         "max_attempts",
+        "interruptions",
         "error",
         "result",
         "created_at",
@@ -77,7 +80,8 @@ def test_state_of_a_task(client: TestClient, failed: str) -> None:
         "probe_hopeless",
         "failed",
     )
-    assert (shown["attempts"], shown["max_attempts"]) == (1, 1)
+    assert (shown["attempts"], shown["failures"], shown["max_attempts"]) == (1, 1, 1)
+    assert shown["interruptions"] == 0
     assert (shown["error"], shown["result"]) == ("RuntimeError: on purpose", None)
     assert shown["created_at"] <= shown["started_at"] <= shown["finished_at"]
     assert shown["wake_at"] is None
@@ -221,10 +225,36 @@ def test_failed_task_can_be_replayed_but_not_cancelled(
     assert client.post(f"/tasks/{failed}/cancel", headers=OPERATOR).status_code == 409
     answer = client.post(f"/tasks/{failed}/replay", headers=OPERATOR)
     assert answer.status_code == 200
-    assert answer.json()["attempts"] in (1, 2)  # The next one may have begun by now.
-    assert answer.json()["max_attempts"] == 2
+    # The next one may have begun, or ended, by now.
+    assert answer.json()["attempts"] in (1, 2)
+    assert answer.json()["max_attempts"] == 1
+
     wait_until(client, failed, "failed")
-    assert client.get(f"/tasks/{failed}").json()["attempts"] == 2
+    eventually(lambda: client.get(f"/tasks/{failed}").json()["attempts"] == 2)
+    wait_until(client, failed, "failed")
+    shown = client.get(f"/tasks/{failed}").json()
+    assert (shown["attempts"], shown["failures"], shown["max_attempts"]) == (2, 1, 1)
+
+
+def test_failures_and_interruptions_are_shown_until_a_replay(
+    client: TestClient, waiting: Callable[[], str]
+) -> None:
+    assert client.portal is not None
+    task_id = waiting()
+    counted = {"attempts": 9, "failures": 4, "interruptions": 3}
+    client.portal.call(partial(alter, UUID(task_id), **counted))
+    shown = client.get(f"/tasks/{task_id}").json()
+    assert {name: shown[name] for name in counted} == counted
+
+    client.post(f"/tasks/{task_id}/cancel", headers=OPERATOR)
+    client.post(f"/tasks/{task_id}/replay", headers=OPERATOR)
+    wait_until(client, task_id, "succeeded")
+    shown = client.get(f"/tasks/{task_id}").json()
+    assert {name: shown[name] for name in counted} == {
+        "attempts": 10,
+        "failures": 0,
+        "interruptions": 0,
+    }
 
 
 def test_metrics_show_what_waits_and_what_failed(

@@ -3,6 +3,7 @@
 A test that asks for any of them is marked `servers`, wherever it stands.
 """
 
+import contextlib
 import secrets
 import tempfile
 from collections.abc import Generator, Iterator
@@ -10,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.delivery.support.broker import start_broker
 from tests.delivery.support.database import Database, sibling
+from tests.delivery.support.parts import SERVERS
 from tests.delivery.support.probe_tasks import create_statements
 from tests.delivery.support.project import Project
 from tests.delivery.support.reaper import Reaper
-from tests.delivery.support.servers import Server, start_postgresql
+from tests.delivery.support.servers import Server
 from tests.delivery.support.service import Service
 
 FAILED = pytest.StashKey[bool]()
@@ -23,7 +24,7 @@ FAILED = pytest.StashKey[bool]()
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark what needs a server."""
-    if {"postgresql", "broker"} & set(getattr(item, "fixturenames", ())):
+    if "servers" in getattr(item, "fixturenames", ()):
         item.add_marker(pytest.mark.servers)
 
 
@@ -58,19 +59,14 @@ def reaper(scratch: Path) -> Iterator[Reaper]:
 
 
 @pytest.fixture(scope="session")
-def postgresql(scratch: Path, reaper: Reaper) -> Iterator[Server]:
-    """A PostgreSQL server."""
-    server = start_postgresql(scratch, reaper)
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def broker(scratch: Path, reaper: Reaper) -> Iterator[Server]:
-    """The broker."""
-    server = start_broker(scratch, reaper)
-    yield server
-    server.stop()
+def servers(scratch: Path, reaper: Reaper) -> Iterator[dict[str, Server]]:
+    """The servers by what they are, such as `postgresql`."""
+    with contextlib.ExitStack() as stack:
+        started = {}
+        for name, start in SERVERS.items():
+            started[name] = start(scratch, reaper)
+            stack.callback(started[name].stop)
+        yield started
 
 
 @pytest.fixture(scope="session")
@@ -81,13 +77,14 @@ def project(scratch: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def database(
-    postgresql: Server, project: Project, reaper: Reaper
+    servers: dict[str, Server], project: Project, reaper: Reaper
 ) -> Iterator[Database]:
     """A database of this run's own, migrated as in production."""
     name = f"tests_{secrets.token_hex(6)}"
-    server = Database(postgresql.url)
+    url = servers["postgresql"].url
+    server = Database(url)
     server.run(f"CREATE DATABASE {name}")
-    database = Database(sibling(postgresql.url, name))
+    database = Database(sibling(url, name))
     project.migrate(database.url, reaper)
     database.run(*create_statements(database.url))
 
@@ -100,14 +97,10 @@ def database(
 
 @pytest.fixture(scope="session")
 def running_service(
-    project: Project,
-    database: Database,
-    postgresql: Server,
-    broker: Server,
-    reaper: Reaper,
+    project: Project, database: Database, servers: dict[str, Server], reaper: Reaper
 ) -> Iterator[Service]:
-    """API, worker and relay, started from the Procfile."""
-    service = Service(project, database, postgresql, broker, reaper)
+    """The service, started from the Procfile."""
+    service = Service(project, database, servers, reaper)
 
     try:
         service.wait_until_ready()

@@ -259,8 +259,8 @@ def _create_cluster(postgres: Path, scratch: Path, user: str | None) -> Path:
 def _postgresql_answers(port: int) -> bool:
     if not accepts_connections(port):
         return False
-    # A StartupMessage of protocol 3.0 is answered with R by a server that takes clients,
-    # and with E by one that is still starting, which answers an SSLRequest already.
+    # A StartupMessage of protocol 3.0 is answered with R by a server that takes
+    # clients, and with E by one that is still starting, which answers an SSLRequest.
     names = b"user\x00postgres\x00database\x00postgres\x00\x00"
     message = (8 + len(names)).to_bytes(4, "big") + bytes([0, 3, 0, 0]) + names
     with socket.create_connection(("127.0.0.1", port), timeout=2) as client:

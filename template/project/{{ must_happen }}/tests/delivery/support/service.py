@@ -1,15 +1,15 @@
-"""Run the whole service as in production: API, worker, relay, database and broker."""
+"""Run the whole service as in production: all of its processes and servers."""
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import httpx2
 
-from tests.delivery.support.broker import empty
 from tests.delivery.support.database import Database
+from tests.delivery.support.parts import PROCESSES, WAITING, Parts
 from tests.delivery.support.processes import free_port
 from tests.delivery.support.project import Project
 from tests.delivery.support.reaper import Reaper
@@ -21,31 +21,30 @@ LEASE_SECONDS = 5.0
 """Long enough for a worker on a busy machine to renew it in time."""
 
 
-class Service:
+class Service(Parts):
     """The running service, and what the tests ask of it."""
 
     def __init__(
         self,
         project: Project,
         database: Database,
-        postgresql: Server,
-        broker: Server,
+        servers: Mapping[str, Server],
         reaper: Reaper,
     ) -> None:
         self.project = project
         self.database = database
-        self.postgresql = postgresql
-        self.broker = broker
+        self.servers = servers
+        self.postgresql = servers["postgresql"]
         self.reaper = reaper
 
         port = free_port()
         self.operator_token = secrets.token_urlsafe()
         self.environment = {
             "DATABASE_URL": database.url,
-            "BROKER_URL": broker.url,
             "OPERATOR_TOKEN": self.operator_token,
             "LEASE_SECONDS": str(LEASE_SECONDS),
             "PORT": str(port),
+            **self.settings,
         }
 
         self.http = httpx2.Client(
@@ -58,9 +57,8 @@ class Service:
         )
 
         self.extras: list[Supervised] = []
-        self.api = self._run("api")
-        self.worker = self._run("worker")
-        self.relay = self._run("relay")
+        self.processes = {name: self._run(name) for name in PROCESSES}
+        self.api, self.worker = self.processes["api"], self.processes["worker"]
 
     def run_extra(self, process_type: str, command: str | None = None) -> Supervised:
         """Run a second process of a type until the end of the test."""
@@ -132,12 +130,11 @@ class Service:
         return {row.status: row.number for row in rows}
 
     def waiting(self) -> int:
-        """How many tasks wait in the broker, as far as the ledger knows."""
-        published: int = self.database.value(
-            "SELECT count(*) FROM tasks"
-            " WHERE status = 'queued' AND wake_at > now() + '10 min'"
+        """How many tasks only wait for a worker, as far as the ledger knows."""
+        number: int = self.database.value(
+            f"SELECT count(*) FROM tasks WHERE {WAITING}"  # noqa: S608 -- our own
         )
-        return published
+        return number
 
     def open_transactions(self) -> int:
         """How many attempts have begun to have effects: their transactions are open."""
@@ -160,13 +157,13 @@ class Service:
         self.database.run(
             "DELETE FROM tasks", "TRUNCATE probe_starts, probe_effects, probe_requests"
         )
-        for process in (self.api, self.worker, self.relay):
+        for process in self.processes.values():
             process.begin_log()
 
     def log_tails(self) -> list[tuple[str, str]]:
         """The end of each process's log of this test."""
         time.sleep(0.5)  # what explains the failure may be about to be written
-        processes = (self.api, self.worker, self.relay, *self.extras)
+        processes = (*self.processes.values(), *self.extras)
         return [
             (f"{each.name} log", "\n".join(each.log_lines()[-40:]))
             for each in processes
@@ -174,13 +171,13 @@ class Service:
 
     def mend(self) -> None:
         """Bring back what a test took away, and let its tasks end."""
-        self.postgresql.start()
-        self.broker.start()
+        for server in self.servers.values():
+            server.start()
 
         for process in self.extras:
             process.stop()
         self.extras.clear()
-        for process in (self.api, self.worker, self.relay):
+        for process in self.processes.values():
             process.resume()
             process.start()
         self.wait_until_ready()
@@ -189,18 +186,18 @@ class Service:
     def restart(self) -> None:
         """Start afresh after a test that failed somewhere on its way."""
         self.stop()
-        self.postgresql.start()
-        self.broker.start()
-        empty(self.broker.url)
+        for server in self.servers.values():
+            server.start()
+        self.empty()
         self.database.run("DELETE FROM tasks")
-        for process in (self.api, self.worker, self.relay):
+        for process in self.processes.values():
             process.start()
         self.wait_until_ready()
         self.begin_test()
 
     def stop(self) -> None:
         """Kill all processes."""
-        for process in (*self.extras, self.api, self.worker, self.relay):
+        for process in (*self.extras, *self.processes.values()):
             process.stop()
         self.extras.clear()
 

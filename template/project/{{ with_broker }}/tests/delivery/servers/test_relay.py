@@ -1,23 +1,19 @@
-"""The relay publishes at once, and leaves alone what only waits."""
+"""The relay publishes what is due, and leaves alone what only waits."""
 
 from tests.delivery.support.service import LEASE_SECONDS, Service
 from tests.delivery.support.waiting import eventually
 
-PATIENT = """
-import asyncio
-from app.delivery import relay
-relay.INTERVAL_SECONDS = 3600
-asyncio.run(relay.main())
-"""
-"""A relay that hears of tasks rather than looks for them."""
 
-
-def test_relay_is_told_of_tasks(service: Service) -> None:
-    service.relay.stop()
-    service.run_extra("relay", f"exec python -c '{PATIENT}'")
-    # It finds the first with its first look, and each other one because it was told.
-    for _ in range(15):
-        service.wait_for(service.enqueue("probe"))
+def test_relay_killed(service: Service) -> None:
+    tasks = [
+        service.enqueue("probe", options={"delay": f"PT{number / 10}S"})
+        for number in range(40)
+    ]
+    for task in tasks[::20]:
+        service.wait_until_started(task)
+        service.relay.kill()
+    assert service.wait_until_finished() == {"succeeded": 40}
+    assert set(service.effects(tasks).values()) == {1}
 
 
 def test_two_relays_are_harmless(service: Service) -> None:

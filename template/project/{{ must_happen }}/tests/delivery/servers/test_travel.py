@@ -1,4 +1,4 @@
-"""Tasks on their way through the broker when nothing goes wrong."""
+"""Tasks on their way to a worker when nothing goes wrong."""
 
 import os
 from datetime import datetime
@@ -84,7 +84,7 @@ def test_failed_task_is_kept_and_can_be_replayed(service: Service) -> None:
 def test_cancelled_while_queued_never_starts(service: Service) -> None:
     service.worker.suspend()
     task = service.enqueue("probe")
-    eventually(lambda: service.waiting() == 1, what="the task is published")
+    eventually(lambda: service.waiting() == 1, what="the task waits for a worker")
     assert service.operator.post(f"/tasks/{task}/cancel").status_code == 200
     service.worker.resume()
     later = service.enqueue("probe")

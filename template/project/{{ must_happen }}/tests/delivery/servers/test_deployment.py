@@ -14,10 +14,10 @@ async def probe_of_the_next_release(task: TaskContext) -> None:
 
 
 def test_task_waits_for_a_worker_that_knows_it(service: Service) -> None:
-    service.relay.stop()
-    task = service.enqueue("probe")
-    service.database.run("UPDATE tasks SET name = 'probe_of_the_next_release'")
-    service.relay.start()
+    task = service.enqueue("probe", options={"delay": "P1D"})
+    service.database.run(
+        "UPDATE tasks SET name = 'probe_of_the_next_release', wake_at = now()"
+    )
     eventually(
         lambda: "probe_of_the_next_release" in (service.task(task)["error"] or ""),
         what="a worker that does not know the task gives it back",

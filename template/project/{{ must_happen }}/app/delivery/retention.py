@@ -1,0 +1,47 @@
+"""Delete tasks that ended long ago, a few at a time and beside all other work."""
+
+import asyncio
+import logging
+
+import sqlalchemy as sa
+from sqlalchemy import select
+
+from app.delivery.statements import query
+from app.delivery.table import Status, columns, finished, from_now, task_table
+from app.settings import settings
+
+logger = logging.getLogger(__name__)
+
+# How many are deleted at a time, and how many seconds lie between two times.
+BATCH = 5000
+INTERVAL_SECONDS = 5.0
+
+
+async def prune(limit: int = BATCH) -> int:
+    """Delete so many succeeded and cancelled tasks past the retention time.
+
+    Returns how many there were.
+    """
+    is_old = columns.finished_at <= from_now(-settings.retention_days * 86_400)
+    old = (
+        select(columns.id)
+        .where(finished, is_old, columns.status != Status.FAILED)
+        .order_by(columns.finished_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("old")
+    )
+
+    # By their ids alone: PostgreSQL might look for all of them again for each one.
+    statement = sa.delete(task_table).where(columns.id.in_(select(old.c.id)))
+    return len(await query(statement.returning(columns.id)))
+
+
+async def prune_regularly() -> None:
+    """Delete what is old, until cancelled; while the database is away, try on."""
+    while True:
+        try:
+            await prune()
+        except Exception as error:
+            logger.warning("cannot delete old tasks, trying on: %r", error)
+        await asyncio.sleep(INTERVAL_SECONDS)
