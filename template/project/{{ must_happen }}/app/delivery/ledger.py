@@ -25,7 +25,8 @@ from app.delivery.table import (
     columns,
     from_now,
     has_key,
-    queued,
+    is_published,
+    locked,
     running,
     task_table,
     unfinished,
@@ -167,13 +168,11 @@ interruption = {
 }
 
 _to_start = Batch(columns.id, sa.column("lease", sa.Float()))
-# One that is locked is being started elsewhere, or made due again.
-_startable = (
+# One that somebody holds is being started elsewhere, or made due again.
+_startable = locked(
     select(columns.id, _to_start.columns.lease)
     .join(_to_start.table, columns.id == _to_start.columns.id)
-    .where(_is_due | and_(queued, columns.published_at.is_not(None)))
-    .with_for_update(of=task_table, skip_locked=True)
-    .cte("startable")
+    .where(_is_due | is_published)
 )
 CLAIM = BatchStatement(
     _to_start,
@@ -328,6 +327,24 @@ async def fail(claim: Claim, error: str, retry_delay: float) -> Status | None:
 async def give_back(claim: Claim, delay: float = 0) -> None:
     """End an attempt that is nobody's failure: the task is due in so many seconds."""
     await GIVE_BACK.run(id=claim.id, attempt=claim.attempt, delay=delay)
+
+
+# --- From whoever hands tasks to a broker, or takes over from one.
+
+
+async def take_back(*which: sa.ColumnElement[bool]) -> None:
+    """Make tasks due that a broker was handed: all, or those that fit the conditions.
+
+    One that somebody holds is being started.
+    """
+    taken = locked(select(columns.id).where(is_published, *which))
+    statement = (
+        sa.update(task_table)
+        .where(columns.id == taken.c.id)
+        .values(published_at=None, wake_at=from_now())
+        .returning(columns.id)
+    )
+    await query(statement)
 
 
 # --- From an operator.

@@ -1,13 +1,22 @@
 """Delete tasks that ended long ago, a few at a time and beside all other work."""
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 
 import sqlalchemy as sa
 from sqlalchemy import select
 
 from app.delivery.statements import query
-from app.delivery.table import Status, columns, finished, from_now, task_table
+from app.delivery.table import (
+    Status,
+    columns,
+    finished,
+    from_now,
+    locked,
+    task_table,
+)
 from app.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -23,16 +32,13 @@ async def prune(limit: int = BATCH) -> int:
     Returns how many there were.
     """
     is_old = columns.finished_at <= from_now(-settings.retention_days * 86_400)
-    old = (
+    old = locked(
         select(columns.id)
         .where(finished, is_old, columns.status != Status.FAILED)
         .order_by(columns.finished_at)
         .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("old")
     )
 
-    # By their ids alone: PostgreSQL might look for all of them again for each one.
     statement = sa.delete(task_table).where(columns.id.in_(select(old.c.id)))
     return len(await query(statement.returning(columns.id)))
 
@@ -45,3 +51,15 @@ async def prune_regularly() -> None:
         except Exception as error:
             logger.warning("cannot delete old tasks, trying on: %r", error)
         await asyncio.sleep(INTERVAL_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def pruning() -> AsyncIterator[None]:
+    """Delete what is old meanwhile."""
+    deleting = asyncio.create_task(prune_regularly())
+    try:
+        yield
+    finally:
+        deleting.cancel()
+        # A statement that is under way must not outlive the event loop.
+        await asyncio.wait({deleting})

@@ -6,6 +6,7 @@ happened to it by then.
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import and_, func
@@ -100,6 +101,15 @@ unfinished = columns.wake_at.is_not(None)
 finished = columns.finished_at.is_not(None)
 has_key = columns.key.is_not(None)
 is_published = and_(queued, columns.published_at.is_not(None))
+
+
+def locked(found: sa.Select[Any]) -> sa.CTE:
+    """Return the tasks that a query finds and nobody holds, locked until the commit.
+
+    What changes them names them by their ids alone: with the conditions repeated,
+    PostgreSQL might look for all of them again for each one.
+    """
+    return found.with_for_update(of=task_table, skip_locked=True).cte("locked")
 
 
 def _add_index(

@@ -10,15 +10,11 @@ from collections.abc import Collection
 from uuid import UUID
 
 import asyncpg
-import sqlalchemy as sa
-from sqlalchemy import select
 
 from app.delivery import leases, ledger, notifications
 from app.delivery.due import DueTasks
 from app.delivery.execution import run_attempt
-from app.delivery.retention import prune_regularly
-from app.delivery.statements import query
-from app.delivery.table import columns, from_now, is_published, task_table
+from app.delivery.retention import pruning
 
 logger = logging.getLogger(__name__)
 
@@ -120,42 +116,30 @@ async def run(wake: asyncio.Event, consumed: Collection[str] | None = None) -> N
     something to look for.
     """
     worker = Worker(consumed)
-    pruning = asyncio.create_task(prune_regularly())
     listener: asyncpg.Connection | None = None
     has_taken_over = False
 
-    try:
-        while True:
-            try:
-                listener = await notifications.listen(wake, listener)
-                if not has_taken_over:
-                    await take_over()
-                    has_taken_over = True
-                await worker.start_due()
-            except Exception as error:
-                logger.error("no task can be taken, trying on: %r", error)
+    async with pruning():
+        try:
+            while True:
+                try:
+                    listener = await notifications.listen(wake, listener)
+                    if not has_taken_over:
+                        await take_over()
+                        has_taken_over = True
+                    await worker.start_due()
+                except Exception as error:
+                    logger.error("no task can be taken, trying on: %r", error)
 
-            if worker.free:
-                await notifications.wait(wake)
-                worker.may_find = True
-            else:
-                await worker.wait_for_place()
-    finally:
-        pruning.cancel()
-        await asyncio.wait({pruning})
-        await worker.drain()
+                if worker.free:
+                    await notifications.wait(wake)
+                    worker.may_find = True
+                else:
+                    await worker.wait_for_place()
+        finally:
+            await worker.drain()
 
 
 async def take_over() -> None:
     """Make due what a broker was handed before the service did without one."""
-    # One that is locked is being started, or taken over by another worker.
-    published = (
-        select(columns.id)
-        .where(is_published)
-        .with_for_update(skip_locked=True)
-        .cte("published")
-    )
-
-    statement = sa.update(task_table).where(columns.id == published.c.id)
-    values = {"published_at": None, "wake_at": from_now()}
-    await query(statement.values(values).returning(columns.id))
+    await ledger.take_back()

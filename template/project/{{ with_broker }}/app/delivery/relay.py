@@ -24,9 +24,16 @@ from app.delivery import engine, ledger, notifications
 from app.delivery.definitions import DEFAULT_QUEUE, queues
 from app.delivery.due import DueTasks
 from app.delivery.messages import Message
-from app.delivery.retention import prune_regularly
+from app.delivery.retention import pruning
 from app.delivery.statements import Batch, BatchStatement, query
-from app.delivery.table import Status, columns, from_now, is_published, task_table
+from app.delivery.table import (
+    Status,
+    columns,
+    from_now,
+    is_published,
+    locked,
+    task_table,
+)
 from app.settings import LOG_FORMAT, settings
 
 logger = logging.getLogger(__name__)
@@ -37,13 +44,11 @@ PUBLISHED_SECONDS = 3600  # Then a message is presumed lost, even if no count sh
 
 
 _to_take = Batch(columns.id, sa.column("delay", sa.Float()))
-# One that is locked is being started.
-_takeable = (
+# One that somebody holds is being started.
+_takeable = locked(
     select(columns.id, _to_take.columns.delay)
     .join(_to_take.table, columns.id == _to_take.columns.id)
     .where(columns.wake_at <= from_now())
-    .with_for_update(of=task_table, skip_locked=True)
-    .cte("takeable")
 )
 TAKE = BatchStatement(
     _to_take,
@@ -85,17 +90,7 @@ async def take(task_ids: Iterable[UUID], seconds: float) -> list[Message]:
 
 async def take_back(task_ids: Iterable[UUID]) -> None:
     """Make tasks due again that were taken and could not be published."""
-    # One that is locked has arrived after all, and is being started.
-    taken = (
-        select(columns.id)
-        .where(columns.id.in_(list(task_ids)), is_published)
-        .with_for_update(skip_locked=True)
-        .cte("taken")
-    )
-
-    statement = sa.update(task_table).where(columns.id == taken.c.id)
-    values = {"published_at": None, "wake_at": from_now()}
-    await query(statement.values(values).returning(columns.id))
+    await ledger.take_back(columns.id.in_(list(task_ids)))
 
 
 async def count_published() -> dict[str, int]:
@@ -113,13 +108,11 @@ async def presume_lost(queue: str, count: int) -> int:
     their way. Returns how many there were.
     """
     is_old = columns.published_at <= from_now(-settings.lease_seconds)
-    oldest = (
+    oldest = locked(
         select(columns.id)
         .where(is_published, columns.queue == queue, is_old)
         .order_by(columns.published_at)
         .limit(count)
-        .with_for_update(skip_locked=True)
-        .cte("oldest")
     )
 
     statement = sa.update(task_table).where(columns.id == oldest.c.id)
@@ -170,9 +163,8 @@ async def run() -> None:
     due = DueTasks()
     listener: asyncpg.Connection | None = None
     compare_at = 0.0
-    pruning = asyncio.create_task(prune_regularly())
 
-    try:
+    async with pruning():
         while True:
             try:
                 listener = await notifications.listen(wake, listener)
@@ -188,9 +180,6 @@ async def run() -> None:
 
             if not more:
                 await notifications.wait(wake)
-    finally:
-        pruning.cancel()
-        await asyncio.wait({pruning})
 
 
 async def main() -> None:
