@@ -24,6 +24,7 @@ from arq.utils import timestamp_ms
 from arq.worker import Function
 
 from app.database import database_engine
+from app.delivery import leases
 from app.delivery.definitions import must_happen_tasks, queues
 from app.delivery.execution import execute
 from app.delivery.messages import Message
@@ -96,7 +97,10 @@ async def _consume(
 
 
 async def main(consumed: Sequence[str]) -> None:
-    """Run what waits in these queues until SIGTERM or SIGINT; then let it end."""
+    """Run what waits in these queues until SIGTERM or SIGINT.
+
+    Then what runs may end, or is given back.
+    """
     redis = ArqRedis.from_url(settings.broker_url or "", socket_timeout=SOCKET_SECONDS)
     new_worker = partial(
         Worker,
@@ -128,8 +132,9 @@ async def main(consumed: Sequence[str]) -> None:
             consumer.cancel()
         _, consumers = await asyncio.wait(consumers, timeout=0.1)
 
-    # ARQ's timeouts cancel them.
-    await asyncio.gather(*jobs, return_exceptions=True)
+    await leases.keeper().drain()
+    if jobs:
+        await asyncio.wait(jobs, timeout=leases.STOP_SECONDS)
     await redis.aclose()
     await database_engine.dispose()
 

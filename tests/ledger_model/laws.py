@@ -52,17 +52,23 @@ class State(NamedTuple):
     attempts: int
     failures: int
     interruptions: int
+    is_excused: bool = False
+    """Whether the worker that runs it was told to end."""
 
 
 def state(row: Row) -> State:
     """Return where a task stands."""
-    return State(row.status, row.attempts, row.failures, row.interruptions)
+    is_excused = row.status == "running" and row.shutdown_at is not None
+    counts = (row.attempts, row.failures, row.interruptions)
+    return State(row.status, *counts, is_excused)
 
 
 def interrupted(old: State) -> State:
     """Return what becomes of a task when its worker is found to be gone."""
     if old.status != "running":
         return old
+    if old.is_excused:
+        return old._replace(status="queued", is_excused=False)
     again = old._replace(interruptions=old.interruptions + 1)
     is_last = again.interruptions >= MAX_INTERRUPTIONS
     return again._replace(status="failed" if is_last else "queued")
@@ -78,6 +84,9 @@ def claimed(old: State) -> State:
 
 def ended(old: State, how: str, max_attempts: int) -> State:
     """Return what becomes of a task when its attempt ends."""
+    if how == "announced":
+        return old._replace(is_excused=True)
+    old = old._replace(is_excused=False)
     if how == "raised":
         failures = old.failures + 1
         status = "failed" if failures >= max_attempts else "queued"
@@ -298,8 +307,12 @@ def _complaint(  # noqa: PLR0911 - one for each rule
     if old.has_ended:
         return "a finished task was changed"
     if old.status == "running":
-        is_renewed = "beat" in act.what and (old.id, old.attempts) in act.ends
-        return None if is_renewed else "a running task was changed by another"
+        hows = act.ends.get((old.id, old.attempts))
+        is_renewed = "beat" in act.what and hows is not None
+        is_announced_again = hows is not None and "announced" in hows
+        if is_renewed or is_announced_again:
+            return None
+        return "a running task was changed by another"
     return _complaint_about_waiting(old, new, act, at)
 
 
@@ -319,7 +332,7 @@ def _moves(old: Row, act: Doing, at: Snapshot) -> Iterator[tuple[str, State]]:
         for how in act.ends.get((old.id, old.attempts), frozenset()):
             yield how, ended(now, how, old.max_attempts)
     if "cancel" in act.what and is_subject and not old.has_ended:
-        yield "cancelled", now._replace(status="cancelled")
+        yield "cancelled", now._replace(status="cancelled", is_excused=False)
     if "replay" in act.what and is_subject and old.status in {"failed", "cancelled"}:
         yield "replayed", State("queued", old.attempts, 0, 0)
 

@@ -13,6 +13,7 @@ from hypothesis.stateful import initialize, precondition, rule
 from app.database import session_factory
 from app.delivery import BoundTask, ledger, relay, retention, worker
 from app.delivery.due import DueTasks
+from app.settings import settings
 
 from .actors import (
     Answer,
@@ -95,7 +96,7 @@ class Ledger(Judge):
         ledger.uuid7 = lambda *_: UUID(int=next(numbers))
         relay.BATCH = 3
         worker.CONCURRENCY = 3
-        worker.DRAIN_SECONDS = 0
+        settings.drain_seconds = 0
         clock.ahead = 0.0
 
         self.workers: list[Worker] = []
@@ -548,6 +549,21 @@ class Ledger(Judge):
         self._after_worker(acting, doing(ends=must), fault, must=must, ends=True)
 
     @precondition(lambda self: self._bodies())
+    @rule(pick=PICK, dies=st.booleans(), fault=FAULTS)
+    def announce_shutdown(self, pick: int, dies: bool, fault: Fault | None) -> None:
+        acting, _ = self._bodies()[pick % len(self._bodies())]
+        claims = [body.context for body in acting.bodies.values()]
+        ends = {key: frozenset({"announced"}) for key in acting.bodies}
+        fuse.reset(fault)
+        acting.begin(ledger.announce_shutdown(claims))
+        self._after_worker(acting, doing(ends=ends), fault, must=ends)
+
+        if dies and acting in self.workers:
+            at = self.workers.index(acting)
+            self.end_worker(pick=at, dies=True, fault=None)
+            self._pass_time(LEASE.total_seconds() + 1)
+
+    @precondition(lambda self: self._bodies())
     @rule(pick=PICK, when_stopped=st.sampled_from(["stops", "raises", "returns"]))
     def shut_down(self, pick: int, when_stopped: str) -> None:
         acting, key = self._bodies()[pick % len(self._bodies())]
@@ -601,7 +617,8 @@ class Ledger(Judge):
         stops = fault is not None and fault.kind is Kind.CANCELLED
         possible = {key: set(what.ends.get(key, ())) for key in acting.held}
         for key, hows in possible.items() if stops or ends else ():
-            hows.update({"given back"} | ({"succeeded"} if key in returns else set()))
+            hows.update({"announced", "given back"})
+            hows.update({"succeeded"} if key in returns else set())
         for key in fails if fault is not None and fault.kind is Kind.ERROR else ():
             possible[key].add("raised")
 

@@ -174,7 +174,7 @@ _KEEPER = {
 
 _COUNTS = {
     "interruption counts as a failure": Planted(
-        '"interruptions": columns.interruptions + case((running, 1), else_=0),',
+        '"interruptions": columns.interruptions + case((_is_interrupted, 1), else_=0),',
         '"failures": columns.failures + case((running, 1), else_=0),',
     ),
     "lost connection counts as a failure": Planted(
@@ -199,6 +199,13 @@ _COUNTS = {
         "    _to_give_back,\n    status=Status.QUEUED,",
         "    _to_give_back,\n    status=Status.QUEUED,\n"
         "    interruptions=columns.interruptions + 1,",
+    ),
+    "kill after an announced shutdown counts": Planted(
+        "_is_interrupted = and_(running, columns.shutdown_at.is_(None))",
+        "_is_interrupted = running",
+    ),
+    "announced shutdown excuses later attempts": Planted(
+        "        shutdown_at=None,\n", ""
     ),
     "shutdown gives nothing back": Planted(
         "            await ledger.give_back(context)",
@@ -227,12 +234,12 @@ _COUNTS = {
         "worker.py",
     ),
     "limit of interruptions is ignored": Planted(
-        "and_(running, columns.interruptions + 1 >= MAX_INTERRUPTIONS)",
-        "and_(running, columns.interruptions < 0)",
+        "_is_interrupted, columns.interruptions + 1 >= MAX_INTERRUPTIONS",
+        "_is_interrupted, columns.interruptions < 0",
     ),
     "suspects run beside each other": Planted(
-        "if claim.is_suspect and leases.keeper().holds_suspect:",
-        "if claim.is_suspect and not claim:",
+        "elif claim.is_suspect and keeper.holds_suspect:",
+        "elif claim.is_suspect and not claim:",
         "execution.py",
     ),
     "back-off follows all starts": Planted(

@@ -19,10 +19,17 @@ WRITES = (
 )
 """What requests and tasks write beside the ledger, in the same transactions."""
 
-_MOMENTS = ("created_at", "started_at", "finished_at", "published_at", "wake_at")
+_MOMENTS = (
+    "created_at",
+    "started_at",
+    "shutdown_at",
+    "finished_at",
+    "published_at",
+    "wake_at",
+)
 _SELECT = (
     "SELECT id, name, status, queue, attempts, failures, interruptions, max_attempts,"
-    " result, published_at, wake_at, finished_at FROM tasks ORDER BY id"
+    " result, published_at, wake_at, finished_at, shutdown_at FROM tasks ORDER BY id"
 )
 
 
@@ -42,6 +49,7 @@ class Row:
     published_at: datetime | None
     wake_at: datetime | None
     finished_at: datetime | None
+    shutdown_at: datetime | None
 
     @property
     def has_ended(self) -> bool:

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 from weakref import WeakKeyDictionary
 
-# How many `def` tasks of a process run at a time: each slows down its `def` routes.
+# How many nice-to-have `def` tasks run at a time: each slows down `def` routes.
 THREADS = 1
 # How many more may run on past their time limit until the next have to wait for them.
 OVERDUE = 20
@@ -30,27 +30,29 @@ def shorten_switch_interval() -> None:
 
 
 class ThreadPool:
-    """Threads that run a call each, `THREADS` at a time for each event loop.
+    """Threads that run a call each, so many at a time for each event loop.
 
     They are kept, because requests wait longer beside a thread that has just been
     started.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
         self._places: WeakKeyDictionary[
             asyncio.AbstractEventLoop, tuple[asyncio.Semaphore, asyncio.Semaphore]
         ] = WeakKeyDictionary()
         # Where the threads without work wait for more.
         self._idle: deque[SimpleQueue[Callable[[], None]]] = deque()
 
-    async def run(self, call: Callable[[], Any]) -> None:
-        """Run a call in a thread as soon as there is a place, and raise what it raises.
+    async def run(self, call: Callable[[], Any]) -> Any:
+        """Run a call in a thread as soon as there is a place, and return its result.
 
-        Cancelled, it is left to itself: a thread cannot be stopped. It then runs on
-        beside the next one, unless `OVERDUE` of them do so already.
+        Raises what the call raises. Cancelled, it is left to itself: a thread cannot be
+        stopped. It then runs on beside the next one, unless `OVERDUE` of them do so
+        already.
         """
         loop = asyncio.get_running_loop()
-        new_places = (asyncio.Semaphore(THREADS), asyncio.Semaphore(OVERDUE))
+        new_places = (asyncio.Semaphore(self._threads), asyncio.Semaphore(OVERDUE))
         place, overdue = self._places.setdefault(loop, new_places)
 
         def leave() -> None:
@@ -61,7 +63,7 @@ class ThreadPool:
         ended = self._start(call, lambda: loop.call_soon_threadsafe(leave))
 
         try:
-            error = await asyncio.wrap_future(ended)
+            result, error = await asyncio.wrap_future(ended)
         except asyncio.CancelledError:
             if not ended.done() and not overdue.locked():
                 await overdue.acquire()
@@ -71,24 +73,27 @@ class ThreadPool:
 
         if error is not None:
             raise error
+        return result
 
     def _start(
         self, call: Callable[[], Any], leave: Callable[[], object]
-    ) -> Future[BaseException | None]:
+    ) -> Future[tuple[Any, BaseException | None]]:
         context = contextvars.copy_context()
-        ended: Future[BaseException | None] = Future()
+        # An error is no exception of it: at a GeneratorExit that comes so, the
+        # coroutines that wait for it are closed.
+        ended: Future[tuple[Any, BaseException | None]] = Future()
         ended.set_running_or_notify_cancel()
         work_of_thread = self._take_thread()
 
         def work() -> None:
-            error: BaseException | None = None
+            result, error = None, None
             try:
-                context.run(call)
+                result = context.run(call)
             except BaseException as raised:
                 error = raised
 
             self._idle.append(work_of_thread)
-            ended.set_result(error)
+            ended.set_result((result, error))
             # The loop is closed: the process is ending.
             with contextlib.suppress(RuntimeError):
                 leave()
@@ -111,4 +116,4 @@ class ThreadPool:
         return work
 
 
-pool = ThreadPool()
+pool = ThreadPool(THREADS)

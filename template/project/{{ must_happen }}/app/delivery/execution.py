@@ -3,19 +3,18 @@
 import asyncio
 import inspect
 import logging
-import math
 import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import DBAPIError
 
 from app.delivery import leases, ledger, notifications
 from app.delivery.context import TaskContext
 from app.delivery.definitions import must_happen_tasks
+from app.delivery.threads import ThreadPool
 from app.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -26,8 +25,8 @@ MAX_RETRY_SECONDS = 3600.0
 UNKNOWN_TASK_SECONDS = 10.0
 # Seconds until a task that must not run beside another one of its kind is tried again.
 SUSPECT_SECONDS = 5.0
-# An engine bounds its concurrency itself.
-_threads = CapacityLimiter(math.inf)
+# More than an engine runs tasks at a time.
+_threads = ThreadPool(40)
 
 
 async def execute(task_id: UUID) -> None:
@@ -61,9 +60,12 @@ async def run_attempt(
     function has ended, before that is recorded, unless its session is still to commit.
     """
     context = TaskContext(**vars(claim))
+    keeper = leases.keeper()
 
     try:
-        if claim.is_suspect and leases.keeper().holds_suspect:
+        if keeper.is_draining:
+            await ledger.give_back(claim)
+        elif claim.is_suspect and keeper.holds_suspect:
             pause = random.uniform(0, SUSPECT_SECONDS)  # noqa: S311 - it is no secret
             await ledger.give_back(claim, pause)
         else:
@@ -115,12 +117,7 @@ async def _call(context: TaskContext) -> str:
                 return task.dump_result(await call())
 
             # A thread cannot be stopped: past the time limit it is left to itself.
-            result, error = await to_thread.run_sync(
-                _catch, call, abandon_on_cancel=True, limiter=_threads
-            )
-            if error is not None:
-                raise error
-            return task.dump_result(result)
+            return task.dump_result(await _threads.run(call))
     except TimeoutError as error:
         if limit.expired():
             raise TimeoutError(
@@ -129,15 +126,6 @@ async def _call(context: TaskContext) -> str:
         raise
     except SystemExit as error:
         raise RuntimeError(f"the task called sys.exit({error.code!r})") from error
-
-
-def _catch(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    # Not through the future: at a GeneratorExit that comes so, the coroutines that wait
-    # for it are closed.
-    try:
-        return call(), None
-    except BaseException as error:
-        return None, error
 
 
 async def _record_success(context: TaskContext, what: str, result: str) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -15,6 +16,9 @@ from app.delivery import ledger
 from app.settings import settings
 
 logger = logging.getLogger(__name__)
+
+# How long an attempt that is given back may take to stop.
+STOP_SECONDS = 5.0
 
 
 class Lease:
@@ -26,7 +30,7 @@ class Lease:
         self.is_given_back = False
         self.is_ending = False
         """Whether its end is being recorded, which is not to be stopped."""
-        self._task = asyncio.current_task()
+        self.task = asyncio.current_task()
 
     def lose(self) -> None:
         """Stop the attempt, whose task is another's now."""
@@ -37,19 +41,21 @@ class Lease:
         self.is_given_back = self._stop() or self.is_given_back
 
     def _stop(self) -> bool:
-        return not self.is_ending and self._task is not None and self._task.cancel()
+        return not self.is_ending and self.task is not None and self.task.cancel()
 
     def end(self) -> None:
         """Let the asyncio task that ran the attempt go on."""
         for has_stopped in (self.is_lost, self.is_given_back):
-            if has_stopped and self._task is not None:
-                self._task.uncancel()
+            if has_stopped and self.task is not None:
+                self.task.uncancel()
 
 
 class Keeper:
     """Renews what is held on one event loop, three times in the length of a lease."""
 
     def __init__(self) -> None:
+        self.is_draining = False
+        """Whether the process is to end, so that no further attempt may begin."""
         self._held: dict[tuple[UUID, int], Lease] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -71,12 +77,39 @@ class Keeper:
             del self._held[claim.id, claim.attempt]
             lease.end()
 
-    def give_back(self) -> None:
-        """Stop all attempts at a shutdown: their tasks may start elsewhere at once."""
-        if self._held:
+    async def drain(self) -> None:
+        """Let attempts end at a shutdown, and give back those that do not in time.
+
+        Their tasks may start elsewhere at once. Whatever ends an attempt from now on,
+        also a kill, is not counted as an interruption. Cancelled, it gives them back at
+        once.
+        """
+        self.is_draining = True
+        try:
+            async with asyncio.timeout(settings.drain_seconds):
+                await self._announce_shutdown()
+                while tasks := self._tasks():
+                    await asyncio.wait(tasks)
+        except TimeoutError:
             logger.info("giving %d tasks back", len(self._held))
+        finally:
+            self.give_back()
+            if tasks := self._tasks():
+                await asyncio.wait(tasks, timeout=STOP_SECONDS)
+
+    def give_back(self) -> None:
+        """Stop all attempts; their tasks may start elsewhere at once."""
         for lease in self._held.values():
             lease.give_back()
+
+    async def _announce_shutdown(self) -> None:
+        try:
+            await ledger.announce_shutdown([each.claim for each in self._held.values()])
+        except Exception as error:
+            logger.warning("cannot announce the shutdown to the ledger: %r", error)
+
+    def _tasks(self) -> set[asyncio.Task[Any]]:
+        return {lease.task for lease in self._held.values() if lease.task}
 
     def _wait(self) -> None:
         loop = asyncio.get_running_loop()

@@ -150,7 +150,11 @@ async def record(session: AsyncSession, calls: Sequence[BoundTask]) -> list[Reco
 # --- From a worker. Whatever an attempt writes is fenced by its number.
 
 _is_due = columns.wake_at <= from_now()
-_is_last_interruption = and_(running, columns.interruptions + 1 >= MAX_INTERRUPTIONS)
+# One whose worker was told to end is nobody's fault, however that worker ended.
+_is_interrupted = and_(running, columns.shutdown_at.is_(None))
+_is_last_interruption = and_(
+    _is_interrupted, columns.interruptions + 1 >= MAX_INTERRUPTIONS
+)
 
 
 def unless_last(
@@ -162,8 +166,8 @@ def unless_last(
 
 # What becomes of a due task, beside its new state, if it was running.
 interruption = {
-    "error": case((running, INTERRUPTED), else_=columns.error),
-    "interruptions": columns.interruptions + case((running, 1), else_=0),
+    "error": case((_is_interrupted, INTERRUPTED), else_=columns.error),
+    "interruptions": columns.interruptions + case((_is_interrupted, 1), else_=0),
     "finished_at": unless_last(sa.null(), from_now()),
 }
 
@@ -182,6 +186,7 @@ CLAIM = BatchStatement(
         status=unless_last(Status.RUNNING, Status.FAILED),
         attempts=unless_last(columns.attempts + 1, columns.attempts),
         started_at=unless_last(from_now(), columns.started_at),
+        shutdown_at=None,
         wake_at=unless_last(from_now(_startable.c.lease), sa.null()),
         **interruption,
     )
@@ -219,6 +224,9 @@ def _attempts(*others: sa.ColumnClause[Any]) -> Batch:
 
 _to_renew = _attempts(sa.column("lease", sa.Float()))
 RENEW = _fenced(_to_renew, wake_at=from_now(_to_renew.columns.lease))
+
+_to_announce = _attempts()
+ANNOUNCE_SHUTDOWN = _fenced(_to_announce, shutdown_at=from_now())
 
 _ended = {"finished_at": from_now(), "wake_at": None}
 _to_succeed = _attempts(sa.column("outcome", sa.Text()))
@@ -288,6 +296,13 @@ async def renew(claims: Sequence[Claim]) -> set[tuple[UUID, int]]:
         [{"id": each.id, "attempt": each.attempt, "lease": lease} for each in claims]
     )
     return {tuple(row) for row in rows if row is not None}
+
+
+async def announce_shutdown(claims: Sequence[Claim]) -> None:
+    """Say that the worker of these attempts ends, which is not to be counted."""
+    await ANNOUNCE_SHUTDOWN.run_all(
+        [{"id": each.id, "attempt": each.attempt} for each in claims]
+    )
 
 
 async def succeed(claim: Claim, result: str, session: AsyncSession | None) -> bool:

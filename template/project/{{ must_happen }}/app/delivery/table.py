@@ -79,6 +79,7 @@ task_table = sa.Table(
     sa.Column("result", sa.Text()),
     sa.Column("created_at", Timestamp(), nullable=False),
     sa.Column("started_at", Timestamp()),
+    sa.Column("shutdown_at", Timestamp()),
     sa.Column("finished_at", Timestamp()),
     sa.Column("published_at", Timestamp()),
     sa.Column("wake_at", Timestamp()),

@@ -19,7 +19,6 @@ from app.delivery.retention import pruning
 logger = logging.getLogger(__name__)
 
 CONCURRENCY = 20  # How many tasks run at a time; the pool has places for more.
-DRAIN_SECONDS = 10  # How long tasks may run on at a shutdown; then they are given back.
 LOOK_AHEAD = 1000  # How many due tasks are found by one look; none is claimed by it.
 
 
@@ -64,11 +63,10 @@ class Worker:
     async def drain(self) -> None:
         """Let tasks end, and give back those that do not in time."""
         try:
+            await leases.keeper().drain()
+        finally:  # Also at a second signal.
             if self._attempts:
-                await asyncio.wait(self._attempts, timeout=DRAIN_SECONDS)
-        finally:  # Also at a second signal, at once.
-            leases.keeper().give_back()
-            await asyncio.gather(*self._attempts, return_exceptions=True)
+                await asyncio.wait(self._attempts, timeout=leases.STOP_SECONDS)
 
     async def _look(self) -> None:
         self._looked_at = time.monotonic()
@@ -116,6 +114,8 @@ async def run(wake: asyncio.Event, consumed: Collection[str] | None = None) -> N
     something to look for.
     """
     worker = Worker(consumed)
+    # Another may have ended on this event loop, as in tests.
+    leases.keeper().is_draining = False
     listener: asyncpg.Connection | None = None
     has_taken_over = False
 

@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("result", sa.Text()),
         sa.Column("created_at", moment, nullable=False),
         sa.Column("started_at", moment),
+        sa.Column("shutdown_at", moment),
         sa.Column("finished_at", moment),
         sa.Column("published_at", moment),
         sa.Column("wake_at", moment),

@@ -20,6 +20,7 @@ from app.delivery import (
     worker,
 )
 from app.delivery.table import from_now
+from app.settings import settings
 from tests.delivery.bare.recorded import alter, effects, enqueue, get, interrupt
 from tests.delivery.support.api import Api
 from tests.delivery.support.probe_tasks import create_statements, probe, probe_elsewhere
@@ -168,7 +169,7 @@ async def wait_for_success(*task_ids: UUID) -> None:
 async def test_shutdown_gives_back_what_does_not_end(
     monkeypatch: pytest.MonkeyPatch, places: Places
 ) -> None:
-    monkeypatch.setattr(worker, "DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr(settings, "drain_seconds", 0.05)
     recorded = [await enqueue(places.task) for _ in range(3)]
     async with running_worker():
         await places.wait(3)
@@ -215,7 +216,7 @@ async def test_shutdown_lets_tasks_end_and_starts_no_other(
     ]
 
 
-async def test_shutdown_runs_what_is_being_claimed(
+async def test_shutdown_gives_back_what_is_being_claimed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     claim, claimed, may_go_on = ledger.claim, asyncio.Event(), asyncio.Event()
@@ -231,7 +232,8 @@ async def test_shutdown_runs_what_is_being_claimed(
     async with running_worker():
         await claimed.wait()
         asyncio.get_running_loop().call_soon(may_go_on.set)
-    assert (await get(task_id)).status == "succeeded"
+    row = await get(task_id)
+    assert (row.status, row.attempts, row.interruptions) == ("queued", 1, 0)
 
 
 async def test_shutdown_is_not_missed_for_a_nudge(

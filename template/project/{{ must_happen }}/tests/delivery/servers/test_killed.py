@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from app.delivery.leases import STOP_SECONDS
 from app.delivery.ledger import MAX_INTERRUPTIONS
 from tests.delivery.support.service import LEASE_SECONDS, Service
 from tests.delivery.support.waiting import eventually
@@ -75,6 +76,62 @@ def test_worker_told_to_end_finishes_what_runs(service: Service) -> None:
     service.worker.terminate()
     shown = service.task(task)
     assert (shown["status"], shown["attempts"]) == ("succeeded", 1)
+
+
+def test_shutdowns_cost_a_task_nothing(service: Service, release: Path) -> None:
+    service.worker.stop()
+    service.environment["DRAIN_SECONDS"] = "0.1"
+    worker = service.run_extra("worker")
+    task = service.enqueue("probe_once", until=str(release))
+
+    starts = "SELECT count(*) FROM probe_starts WHERE task_id = :id"
+    for number in range(MAX_INTERRUPTIONS + 1):
+        # One that is claimed while its worker drains does not come to its start.
+        eventually(
+            lambda: service.database.value(starts, id=task) > number,  # noqa: B023
+            what=f"the task has started after {number} shutdowns",
+        )
+        worker.terminate()
+        worker.start()
+    release.touch()
+    service.wait_for(task)
+
+    counts = "SELECT failures, interruptions FROM tasks WHERE id = :id"
+    assert tuple(*service.database.rows(counts, id=task)) == (0, 0)
+    assert service.effects([task]) == {task: 1}
+
+
+def test_shutdown_does_not_wait_for_a_thread(service: Service, tmp_path: Path) -> None:
+    service.worker.stop()
+    service.environment["DRAIN_SECONDS"] = "0.1"
+    worker = service.run_extra("worker")
+
+    started = tmp_path / "started"
+    task = service.enqueue("probe_blocking", started=str(started))
+    eventually(started.exists, what="the thread blocks")
+    worker.terminate(within=2 * STOP_SECONDS)
+    shown = service.task(task)
+    assert (shown["status"], shown["failures"]) == ("queued", 0)
+
+
+def test_kill_after_too_short_a_grace_is_not_counted(
+    service: Service, release: Path
+) -> None:
+    task = enqueue_waiting(service, release)
+    service.wait_until_started(task)
+    service.worker.ask_to_end()
+    told = "SELECT shutdown_at IS NOT NULL FROM tasks WHERE id = :id"
+    eventually(
+        lambda: bool(service.database.value(told, id=task)),
+        what="the ledger is told of the shutdown",
+    )
+
+    service.worker.kill()
+    service.wait_until_started(task, attempt=2)
+    release.touch()
+    service.wait_for(task)
+    counts = "SELECT failures, interruptions FROM tasks WHERE id = :id"
+    assert tuple(*service.database.rows(counts, id=task)) == (0, 0)
 
 
 def test_frozen_worker_comes_back_after_another_took_over(

@@ -7,6 +7,7 @@ project for those that run as processes. The service's own tasks change and go.
 import asyncio
 import os
 import signal
+import time
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -129,6 +130,19 @@ async def probe(
 ) -> str:
     """Have an effect, and take some time, or as long as a file does not exist."""
     return await _work(task, seconds, until)
+
+
+@must_happen(max_attempts=1)
+async def probe_once(task: TaskContext, until: Path) -> str:
+    """Have an effect as soon as a file exists; a failure would be the end."""
+    return await _work(task, until=until)
+
+
+@must_happen(max_attempts=1)
+def probe_blocking(started: Path) -> None:
+    """Say that it has started, and block a thread for long, whatever is said to it."""
+    started.touch()
+    time.sleep(600)
 
 
 @must_happen(queue="probes", priority=3)
