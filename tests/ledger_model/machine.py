@@ -46,6 +46,9 @@ from .laws import (
 from .stage import IS_SQLITE, broker, storage
 from .storage import Row, Snapshot
 
+# What may become of an attempt that a signal stops.
+_AT_A_SIGNAL = {"announced", "given back"}
+
 MAX_TASKS = 6
 MAX_WORKERS = 3
 MAX_BODIES = 4
@@ -617,8 +620,7 @@ class Ledger(Judge):
         stops = fault is not None and fault.kind is Kind.CANCELLED
         possible = {key: set(what.ends.get(key, ())) for key in acting.held}
         for key, hows in possible.items() if stops or ends else ():
-            hows.update({"announced", "given back"})
-            hows.update({"succeeded"} if key in returns else set())
+            hows.update(_AT_A_SIGNAL, {"succeeded"} if key in returns else ())
         for key in fails if fault is not None and fault.kind is Kind.ERROR else ():
             possible[key].add("raised")
 
