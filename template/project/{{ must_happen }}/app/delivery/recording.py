@@ -69,14 +69,13 @@ def dump(adapter: TypeAdapter[Any], given: object, what: str) -> str:
         path = _find_change(value, load(adapter, recorded))
     except ValueError as error:
         reason = " ".join(str(error).split())
-        where = f"{what} {_find_unrecordable(adapter, value)}".rstrip()
+        where = _where(what, _find_unrecordable(adapter, value))
         raise ValueError(f"{where} cannot be recorded as JSON: {reason}") from None
 
     if path is not None:
-        where = f"{what} {'.'.join(map(str, path))}".rstrip()
         raise ValueError(
-            f"{where} would change: from JSON, it does not load as the same value of "
-            "the same type"
+            f"{_where(what, path)} would change: from JSON, it does not load as the "
+            "same value of the same type"
         )
     return recorded
 
@@ -106,14 +105,19 @@ def _as_json(adapter: TypeAdapter[Any], value: object, only: Any = None) -> str:
     return recorded.decode()
 
 
-def _find_unrecordable(adapter: TypeAdapter[Any], value: object) -> object:
+def _find_unrecordable(adapter: TypeAdapter[Any], value: object) -> list[object]:
     names, _ = _parts(value) or ([], [])
     for name in names:
         try:
             json.loads(_as_json(adapter, value, {name}))
         except ValueError:
-            return name
-    return ""
+            return [name]
+    return []
+
+
+def _where(what: str, path: list[object]) -> str:
+    name = ".".join(map(str, path))
+    return f"{what} {name if name.isprintable() else ascii(name)}".rstrip()
 
 
 def _find_change(given: Any, loaded: Any) -> list[object] | None:
