@@ -99,10 +99,9 @@ def load(adapter: TypeAdapter[Any], recorded: str) -> Any:
 
 def _as_json(adapter: TypeAdapter[Any], value: object, only: Any = None) -> str:
     # What pydantic would warn of is found by comparing.
-    recorded = adapter.dump_json(
+    return adapter.dump_json(
         value, include=only, by_alias=False, round_trip=True, warnings=False
-    )
-    return recorded.decode()
+    ).decode()
 
 
 def _find_unrecordable(adapter: TypeAdapter[Any], value: object) -> list[object]:
