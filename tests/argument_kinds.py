@@ -63,6 +63,7 @@ from pydantic import (
     computed_field,
     field_serializer,
     model_serializer,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypeAliasType, TypedDict
@@ -209,6 +210,27 @@ class Dog(BaseModel):
     name: str = ""
 
 
+class Paid(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel)
+    event_type: Literal["paid"] = "paid"
+    paid_at: datetime
+
+
+class Shipped(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel)
+    event_type: Literal["shipped"] = "shipped"
+    parcels: dict[str, Aliased]
+
+
+class Renamed(BaseModel):
+    number: int = Field(alias="nr")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_alias_only(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {"nr": given["nr"]}
+
+
 class Numbers(RootModel[list[int]]):
     pass
 
@@ -268,6 +290,7 @@ Cents = NewType("Cents", int)
 Matrix = TypeAliasType("Matrix", list[list[float]])
 Pet = Annotated[Cat | Dog, Field(discriminator="kind")]
 Rate = Annotated[float, PlainSerializer(lambda rate: round(rate, 2))]
+Happened = Annotated[Paid | Shipped, Field(discriminator="event_type")]
 Doubled = Annotated[int, BeforeValidator(lambda number: int(number) * 2)]
 Trimmed = Annotated[str, StringConstraints(strip_whitespace=True)]
 Unmasked = Annotated[SecretStr, PlainSerializer(lambda each: each.get_secret_value())]
@@ -416,6 +439,14 @@ KEPT: dict[str, tuple[Any, Values]] = {
         Pet,
         st.one_of(st.builds(Cat, lives=small), st.builds(Dog, name=texts)),
     ),
+    "discriminated by an alias": (
+        Happened,
+        st.one_of(
+            st.builds(Paid, paidAt=aware),
+            st.builds(Shipped, parcels=st.dictionaries(texts, aliased, max_size=2)),
+        ),
+    ),
+    "validator of the alias": (Renamed, st.builds(Renamed, nr=integers)),
     "aliased parameter": (Annotated[int, Field(alias="other")], integers),
 }
 """Arrives always."""

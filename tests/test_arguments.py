@@ -36,6 +36,7 @@ PLANTED = {
         "validate_json(recorded)",
     ),
     "computed fields recorded": ("round_trip=True", "round_trip=False"),
+    "recorded by the name alone": ("with suppress(ValueError):", "if False:"),
 }
 
 

@@ -7,10 +7,11 @@ another of its types. So whatever is recorded is loaded at once and compared.
 import json
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import is_dataclass
 from datetime import datetime, time
 from decimal import Decimal
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 from uuid import UUID
 
@@ -65,19 +66,12 @@ def dump(adapter: TypeAdapter[Any], given: object, what: str) -> str:
     value = adapter.validate_python(given, by_alias=True, by_name=True)
 
     try:
-        recorded = _as_json(adapter, value)
-        path = _find_change(value, load(adapter, recorded))
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        where = _where(what, _find_unrecordable(adapter, value))
-        raise ValueError(f"{where} cannot be recorded as JSON: {reason}") from None
-
-    if path is not None:
-        raise ValueError(
-            f"{_where(what, path)} would change: from JSON, it does not load as the "
-            "same value of the same type"
-        )
-    return recorded
+        return _dump_unchanged(adapter, value, what, by_alias=False)
+    except ValueError:
+        # A discriminator, or a validator of the user's own, may look for the alias.
+        with suppress(ValueError):
+            return _dump_unchanged(adapter, value, what, by_alias=True)
+        raise
 
 
 def load(adapter: TypeAdapter[Any], recorded: str) -> Any:
@@ -97,19 +91,36 @@ def load(adapter: TypeAdapter[Any], recorded: str) -> Any:
         raise ValueError(f"what is recorded does not fit: {problems}") from None
 
 
-def _as_json(adapter: TypeAdapter[Any], value: object, only: Any = None) -> str:
+def _dump_unchanged(
+    adapter: TypeAdapter[Any], value: object, what: str, *, by_alias: bool
+) -> str:
     # What pydantic would warn of is found by comparing.
-    return adapter.dump_json(
-        value, include=only, by_alias=False, round_trip=True, warnings=False
-    ).decode()
+    dump_json = partial(
+        adapter.dump_json, value, round_trip=True, by_alias=by_alias, warnings=False
+    )
+
+    try:
+        recorded = dump_json().decode()
+        path = _find_change(value, load(adapter, recorded))
+    except Exception as error:  # Validators and serializers raise what they like.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        where = _where(what, _find_unrecordable(dump_json, value))
+        raise ValueError(f"{where} cannot be recorded as JSON: {reason}") from None
+
+    if path is not None:
+        raise ValueError(
+            f"{_where(what, path)} would change: from JSON, it does not load as the "
+            "same value of the same type"
+        )
+    return recorded
 
 
-def _find_unrecordable(adapter: TypeAdapter[Any], value: object) -> list[object]:
+def _find_unrecordable(dump_json: Callable[..., bytes], value: object) -> list[object]:
     names, _ = _parts(value) or ([], [])
     for name in names:
         try:
-            json.loads(_as_json(adapter, value, {name}))
-        except ValueError:
+            json.loads(dump_json(include={name}))
+        except Exception:
             return [name]
     return []
 
@@ -163,7 +174,7 @@ def _parts(value: object) -> tuple[Sequence[object], Sequence[object]] | None:
     # An object that does not say what it is equal to is so if its attributes are.
     kind: Any = type(value)
     is_plain = kind.__eq__ is object.__eq__ and hasattr(value, "__dict__")
-    if not (is_plain or is_dataclass(value) or isinstance(value, BaseModel)):
+    if not (isinstance(value, BaseModel) or is_plain or is_dataclass(value)):
         return None
     state: Any = object.__getstate__(value)
     attributes, slots = state if isinstance(state, tuple) else (state, None)
