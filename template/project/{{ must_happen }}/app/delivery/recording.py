@@ -133,13 +133,12 @@ def _where(what: str, path: list[object]) -> str:
 def _find_change(given: Any, loaded: Any) -> list[object] | None:
     """Return the path to the first part that is another, or None if there is none."""
     kind = type(given)
-    if given is loaded:
-        return None
     if kind is not type(loaded):
         return []
+    # Of plain values that are equal, only a zero may still have another sign.
+    if given is loaded or (kind in _PLAIN and given and given == loaded):
+        return None
 
-    if kind in _PLAIN and given and given == loaded:
-        return None  # Only a zero may have another sign.
     if kind in _EXACT:
         return None if _EXACT[kind](given) == _EXACT[kind](loaded) else []
     if (whole := _parts(given)) is None:
@@ -171,11 +170,15 @@ def _parts(value: object) -> tuple[Sequence[object], Sequence[object]] | None:
             factory = getattr(value, "default_factory", None)
             return ["factory", *value, *value], [factory, *value, *value.values()]
 
-    # An object that does not say what it is equal to is so if its attributes are.
     kind: Any = type(value)
-    is_plain = kind.__eq__ is object.__eq__ and hasattr(value, "__dict__")
-    if not (isinstance(value, BaseModel) or is_plain or is_dataclass(value)):
+    if not (
+        isinstance(value, BaseModel)
+        # One that does not say what it is equal to is so if its attributes are.
+        or (kind.__eq__ is object.__eq__ and hasattr(value, "__dict__"))
+        or is_dataclass(value)
+    ):
         return None
+
     state: Any = object.__getstate__(value)
     attributes, slots = state if isinstance(state, tuple) else (state, None)
     every = {**(attributes or {}), **(slots or {})}
@@ -185,8 +188,12 @@ def _parts(value: object) -> tuple[Sequence[object], Sequence[object]] | None:
 
 @cache
 def _not_compared(kind: type) -> set[str]:
-    members = [member for each in kind.__mro__ for member in vars(each).items()]
-    computed = {name for name, each in members if isinstance(each, cached_property)}
+    computed = {
+        name
+        for each in kind.__mro__
+        for name, member in vars(each).items()
+        if isinstance(member, cached_property)
+    }
     # Which fields of a model were given is no part of its value, to pydantic either.
     return computed | {"__pydantic_fields_set__"}
 
