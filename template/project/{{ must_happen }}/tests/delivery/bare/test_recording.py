@@ -26,7 +26,7 @@ class OrderEvent(Event):
 
 
 class Invoice(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, serialize_by_alias=True)
+    model_config = ConfigDict(alias_generator=to_camel)
 
     amount_due: Decimal = Decimal(0)
     order_id: int
