@@ -12,6 +12,7 @@ import pytest
 from generator import cli
 from generator.rendering import render
 from generator.variants import VARIANTS, Variant
+from hooks.commands import run, uv
 from tests.releases import Template
 
 ROOT = Path(__file__).parent.parent
@@ -79,6 +80,23 @@ def started(
         name: template.generate(folder / name, variant)
         for name, variant in VARIANTS.items()
     }
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project whose environment has Hypothesis too."""
+    folder = tmp_path_factory.mktemp("with-hypothesis") / "service"
+    variant = VARIANTS["dramatiq-redis"]
+    render(ROOT, folder, {"project_name": "Order Service", **variant.answers})
+
+    for command in (
+        uv("sync", "--python", sys.executable),
+        uv("pip", "install", "--compile-bytecode", "hypothesis>=6.150,<7"),
+    ):
+        outcome = run(command, folder)
+        assert outcome.ok, outcome.output
+
+    return folder
 
 
 @pytest.fixture

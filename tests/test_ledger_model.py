@@ -6,15 +6,12 @@ search.
 
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from generator.rendering import render
-from generator.variants import VARIANTS
-from hooks.commands import Outcome, run, uv
+from hooks.commands import Outcome, run
 from tests.conftest import ROOT
 from tests.ledger_model.planted import PLANTED
 
@@ -35,23 +32,6 @@ PLANTED_EXAMPLES = "2000"
 """Far more than any planted fault has needed."""
 
 Model = Callable[..., Outcome]
-
-
-@pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project whose environment has Hypothesis too."""
-    folder = tmp_path_factory.mktemp("ledger-model") / "service"
-    variant = VARIANTS["dramatiq-redis"]
-    render(ROOT, folder, {"project_name": "Order Service", **variant.answers})
-
-    for command in (
-        uv("sync", "--python", sys.executable),
-        uv("pip", "install", "--compile-bytecode", "hypothesis>=6.150,<7"),
-    ):
-        outcome = run(command, folder)
-        assert outcome.ok, outcome.output
-
-    return folder
 
 
 def run_model(service: Path, *options: str, folder: Path | None = None) -> Outcome:

@@ -32,15 +32,15 @@ outcomes = Counter(
 _signature = cache(inspect.signature)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NiceToHaveTask(Generic[P]):
     """A task that is lost when its process dies; hand it to `Tasks.enqueue`."""
 
     function: Callable[P, object]
     name: str
-    max_attempts: Annotated[int, Field(ge=1)] = 1
+    max_attempts: Annotated[int, Field(ge=1, le=10_000)]
     """How often it is tried, straight one after the other, while it raises."""
-    time_limit: Annotated[float, Field(gt=0)] = 60
+    time_limit: Annotated[float, Field(gt=0, le=7 * 86_400)]
     """Seconds for all attempts together, the wait for a free thread included."""
 
 
@@ -58,15 +58,22 @@ def nice_to_have(
 ) -> Callable[[Callable[P, object]], NiceToHaveTask[P]]: ...
 
 
-def nice_to_have(function: Any = None, /, **options: Any) -> Any:
+def nice_to_have(
+    function: Any = None, /, *, max_attempts: int = 1, time_limit: float = 60
+) -> Any:
     """Declare a task that may be lost; its options are attributes of `NiceToHaveTask`.
 
     An `async def` task runs on the event loop, a `def` one in a thread. Raises
-    ValueError if an option is out of its range.
+    TypeError if there is no such option, and ValueError if one is out of its range.
     """
     if function is None:
-        return partial(nice_to_have, **options)
-    return NiceToHaveTask(function, function.__name__, **options)
+        return partial(nice_to_have, max_attempts=max_attempts, time_limit=time_limit)
+    return NiceToHaveTask(
+        function=function,
+        name=function.__name__,
+        max_attempts=max_attempts,
+        time_limit=time_limit,
+    )
 
 
 def prepare(task: NiceToHaveTask[P], *args: P.args, **kwargs: P.kwargs) -> Call:

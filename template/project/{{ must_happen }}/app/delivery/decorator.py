@@ -2,21 +2,20 @@
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import field, make_dataclass
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, Protocol, get_type_hints, overload
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from app.delivery.context import TaskContext
-from app.delivery.definitions import MustHappenTask, register
+from app.delivery.definitions import DEFAULT_QUEUE, MustHappenTask, register
+from app.delivery.recording import JSON, adapt, dump
 
 P = ParamSpec("P")
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_JSON = ConfigDict(
-    ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings"
-)
 
 
 class Declaration(Protocol):
@@ -52,15 +51,33 @@ def must_happen(
 ) -> Declaration: ...
 
 
-def must_happen(function: Any = None, /, **options: Any) -> Any:
+def must_happen(
+    function: Any = None,
+    /,
+    *,
+    max_attempts: int = 5,
+    time_limit: float = 60,
+    retry_delay: float = 2,
+    queue: str = DEFAULT_QUEUE,
+    priority: int = 0,
+) -> Any:
     """Declare a task that is never lost; its options are those of `MustHappenTask`.
 
     An `async def` task runs on the event loop, a `def` one in a thread. It may take a
     `TaskContext` first; its other parameters and its result are recorded as JSON.
-    Raises TypeError if these cannot be, and ValueError if an option is out of its range
-    or another task has this name.
+    Raises TypeError if these cannot be or there is no such option, and ValueError if a
+    default would change by it, an option is out of its range, or another task has this
+    name.
     """
-    return partial(_declare, **options) if function is None else _declare(function)
+    declare = partial(
+        _declare,
+        max_attempts=max_attempts,
+        time_limit=time_limit,
+        retry_delay=retry_delay,
+        queue=queue,
+        priority=priority,
+    )
+    return declare if function is None else declare(function)
 
 
 def _declare(function: Callable[..., object], **options: Any) -> MustHappenTask[Any]:
@@ -75,7 +92,7 @@ def _declare(function: Callable[..., object], **options: Any) -> MustHappenTask[
         takes_context=takes_context,
         signature=inspect.Signature(recorded),
         arguments=_adapt_arguments(function.__name__, recorded, hints),
-        result=_adapt(hints.get("return", Any), f"{function.__name__}: its result"),
+        result=adapt(hints.get("return", Any), f"{function.__name__}: its result"),
         **options,
     )
     register(task)
@@ -94,10 +111,13 @@ def _adapt_arguments(
             raise TypeError(f"{where} needs a type, to be recorded as JSON")
 
         hint = hints[parameter.name]
-        _adapt(hint, where)
+        adapter = adapt(hint, where)
+        if parameter.default is not inspect.Parameter.empty:
+            with suppress(ValidationError):  # Whoever leaves it out is told.
+                dump(adapter, parameter.default, where)
         fields.append((parameter.name, hint, _field(parameter.default)))
 
-    namespace = {"__pydantic_config__": _JSON}
+    namespace = {"__pydantic_config__": JSON}
     return TypeAdapter(make_dataclass("Arguments", fields, namespace=namespace))
 
 
@@ -105,22 +125,3 @@ def _field(default: Any) -> Any:
     if default is inspect.Parameter.empty:
         return field(kw_only=True)
     return field(default_factory=lambda: default, kw_only=True)
-
-
-def _adapt(annotation: Any, where: str) -> TypeAdapter[Any]:
-    try:
-        try:
-            adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=_JSON)
-        except PydanticUserError as error:
-            if error.code != "type-adapter-config-unused":
-                raise
-            # A model has a configuration of its own.
-            adapter = TypeAdapter(annotation)
-
-        adapter.json_schema(mode="serialization")
-    except PydanticUserError as error:
-        reason = str(error).splitlines()[0]
-        message = f"{where} cannot be recorded as JSON; pass an id instead ({reason})"
-        raise TypeError(message) from None
-
-    return adapter

@@ -5,7 +5,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import (
     TYPE_CHECKING,
@@ -19,12 +19,19 @@ from typing import (
     Unpack,
 )
 
-from pydantic import AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
+
+from app.delivery.recording import dump, load
 
 P = ParamSpec("P")
 
 DEFAULT_QUEUE = "default"
+
+TEN_YEARS = timedelta(days=3650)
+# Between these, a moment can be told in every time zone.
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
 _registry: dict[str, "MustHappenTask[Any]"] = {}
 
@@ -47,39 +54,43 @@ class MustHappenTask(Generic[P]):
     """
 
     function: Callable[..., object]
-    name: str
+    name: Annotated[str, Field(max_length=200)]
     takes_context: bool
     signature: inspect.Signature
     arguments: TypeAdapter[Any]
     result: TypeAdapter[Any]
 
-    max_attempts: Annotated[int, Field(ge=1)] = 5
+    max_attempts: Annotated[int, Field(ge=1, le=10_000)]
     """After so many attempts that raised it is `failed`."""
-    time_limit: Annotated[float, Field(gt=0)] = 60
+    time_limit: Annotated[float, Field(gt=0, le=7 * 86_400)]
     """Seconds for one attempt."""
-    retry_delay: Annotated[float, Field(ge=0)] = 2
+    retry_delay: Annotated[float, Field(ge=0, le=3600)]
     """Seconds before the second attempt, doubled for each further one up to an hour.
 
     Each is up to a quarter shorter or longer, so that what failed together does not
     start together.
     """
-    queue: Annotated[str, Field(pattern="^[a-z][a-z0-9_-]*$")] = DEFAULT_QUEUE
+    queue: Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,99}$")]
     """The named queue it travels through."""
-    priority: Annotated[int, Field(ge=0, le=9)] = 0
+    priority: Annotated[int, Field(ge=0, le=9)]
     """0 to 9, a higher one runs sooner."""
-    key: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    # PostgreSQL's text holds no NUL, and no lone surrogate, which pydantic refuses.
+    key: Annotated[str, Field(pattern=r"^[^\x00]{1,200}$")] | None = None
     """Idempotency key: if this task was given it before, nothing is recorded."""
-    delay: timedelta = timedelta()
+    delay: Annotated[timedelta, Field(ge=timedelta(), le=TEN_YEARS)] = timedelta()
     """How much later to start, by the database's clock."""
-    at: AwareDatetime | None = None
-    """The moment to start at, instead of a delay."""
+    at: Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)] | None = None
+    """The moment to start at, instead of a delay; one that has passed means now."""
 
     def using(self, **options: Unpack[CallOptions]) -> "MustHappenTask[P]":
         """Return the same task with options for one `enqueue`.
 
-        Raises ValueError if an option is out of its range or no task declares the
-        queue.
+        Raises TypeError if there is no such option, and ValueError if one is out of its
+        range or no task declares the queue.
         """
+        # pydantic's dataclasses ignore what they do not know.
+        for name in options.keys() - CallOptions.__optional_keys__:
+            raise TypeError(f"using() got an unexpected option {name!r}")
         if (queue := options.get("queue", self.queue)) not in queues():
             raise ValueError(
                 f"no task declares the queue {queue!r}; known: {sorted(queues())}"
@@ -96,14 +107,13 @@ class MustHappenTask(Generic[P]):
     def dump_arguments(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Validate a call's arguments and return them as JSON.
 
-        Raises TypeError if the task does not take these arguments, and pydantic's
-        ValidationError if one is not of its parameter's type.
+        Raises TypeError if the task does not take these arguments, pydantic's
+        ValidationError if one is not of its parameter's type, and ValueError if one
+        would reach the task as another value or type.
         """
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-
-        arguments = self.arguments.validate_python(bound.arguments)
-        return self.arguments.dump_json(arguments).decode()
+        return dump(self.arguments, bound.arguments, f"{self.name}: argument")
 
     def load_arguments(self, recorded: str) -> dict[str, Any]:
         """Return recorded arguments by name.
@@ -111,19 +121,14 @@ class MustHappenTask(Generic[P]):
         Those that the function no longer takes are left out. Raises ValueError if the
         others do not fit it any more.
         """
-        try:
-            return dict(vars(self.arguments.validate_json(recorded)))
-        except ValidationError as error:
-            # Whoever knows a task's id sees its error, but only operators see its
-            # arguments.
-            problems = "; ".join(
-                f"{problem['loc']}: {problem['msg']}" for problem in error.errors()
-            )
-            raise ValueError(f"the recorded arguments do not fit: {problems}") from None
+        return dict(vars(load(self.arguments, recorded)))
 
     def dump_result(self, result: object) -> str:
-        """Validate what the function returned and return it as JSON."""
-        return self.result.dump_json(self.result.validate_python(result)).decode()
+        """Validate what the function returned and return it as JSON.
+
+        Raises what `dump_arguments` does.
+        """
+        return dump(self.result, result, f"{self.name}: its result")
 
     # A type checker sees no `__call__` and reports the call itself.
     if not TYPE_CHECKING:

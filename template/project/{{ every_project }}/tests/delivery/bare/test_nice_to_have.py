@@ -1,6 +1,7 @@
 """Tasks that run after the response, in this process."""
 
 import asyncio
+import math
 import threading
 from typing import Annotated, Any
 
@@ -332,10 +333,24 @@ def test_what_cannot_run_is_refused_by_enqueue() -> None:
         client.post("/no-task")
 
 
-def test_impossible_options_are_refused() -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_attempts": 0},
+        {"max_attempts": 10_001},
+        {"time_limit": 0},
+        {"time_limit": math.inf},
+        {"time_limit": math.nan},
+    ],
+    ids=str,
+)
+def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     def task() -> None: ...
 
-    with pytest.raises(ValueError, match="max_attempts"):
-        nice_to_have(max_attempts=0)(task)
-    with pytest.raises(ValueError, match="time_limit"):
-        nice_to_have(time_limit=0)(task)
+    with pytest.raises(ValueError, match=rf"{next(iter(options))}\n"):
+        nice_to_have(**options)(task)
+
+
+def test_misspelt_options_are_refused() -> None:
+    with pytest.raises(TypeError, match="'max_atempts'"):
+        nice_to_have(max_atempts=3)  # type: ignore[call-overload]

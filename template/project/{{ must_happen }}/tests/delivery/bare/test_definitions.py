@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -87,11 +87,18 @@ def test_second_task_of_a_name_is_refused() -> None:
     "options",
     [
         {"max_attempts": 0},
+        {"max_attempts": 10_001},
         {"time_limit": 0},
+        {"time_limit": math.nan},
+        {"time_limit": math.inf},
+        {"time_limit": 604_801},
         {"retry_delay": -1},
+        {"retry_delay": math.nan},
+        {"retry_delay": 3601},
         {"priority": -1},
         {"priority": 10},
         {"queue": "Mixed Case"},
+        {"queue": "q" * 101},
     ],
     ids=str,
 )
@@ -102,21 +109,68 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
         must_happen(**options)(task)
 
 
-def test_impossible_options_of_one_enqueue_are_refused() -> None:
+def test_name_that_no_column_holds_is_refused() -> None:
+    async def task() -> None: ...
+
+    task.__name__ = "t" * 201
+    with pytest.raises(ValueError, match=r"name\n"):
+        must_happen(task)
+    task.__name__ = "t" * 200
+    assert must_happen(task).name in must_happen_tasks()
+
+
+MOMENT = datetime(2100, 1, 1, tzinfo=UTC)
+WEST = timezone(timedelta(hours=-12))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"at": MOMENT.replace(tzinfo=None)},
+        {"at": datetime.max.replace(tzinfo=UTC)},
+        {"at": datetime(9998, 12, 31, 23, tzinfo=WEST)},
+        {"at": datetime.min.replace(tzinfo=UTC)},
+        {"delay": timedelta(seconds=-1)},
+        {"delay": timedelta(days=3651)},
+        {"delay": timedelta.max},
+        {"key": ""},
+        {"key": "k" * 201},
+        {"key": "a\x00b"},
+        {"key": "\ud800"},
+        {"priority": 10},
+        {"priority": -1},
+    ],
+    ids=ascii,
+)
+def test_impossible_options_of_one_enqueue_are_refused(options: Any) -> None:
     @must_happen
     async def task() -> None: ...
 
-    moment = datetime.now(UTC)
-    with pytest.raises(ValueError, match="timezone"):
-        task.using(at=moment.replace(tzinfo=None))
-    with pytest.raises(ValueError, match="key"):
-        task.using(key="")
-    with pytest.raises(ValueError, match="key"):
-        task.using(key="k" * 201)
-    with pytest.raises(ValueError, match="priority"):
-        task.using(priority=10)
+    with pytest.raises(ValueError, match=rf"{next(iter(options))}\n"):
+        task.using(**options)
+
+
+def test_queue_that_no_task_declares_is_refused() -> None:
+    @must_happen
+    async def task() -> None: ...
+
     with pytest.raises(ValueError, match="no task declares the queue 'nowhere'"):
         task.using(queue="nowhere")
+
+
+def test_misspelt_options_are_refused() -> None:
+    @must_happen
+    async def task() -> None: ...
+
+    with pytest.raises(TypeError, match="'max_atempts'"):
+        must_happen(max_atempts=9)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="'prioritty'"):
+        task.using(prioritty=3)  # type: ignore[call-arg]
+    # An option of the other kind.
+    with pytest.raises(TypeError, match="'delay'"):
+        must_happen(delay=timedelta(1))  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="'max_attempts'"):
+        task.using(max_attempts=3)  # type: ignore[call-arg]
 
 
 def test_queues_are_those_that_tasks_declare() -> None:

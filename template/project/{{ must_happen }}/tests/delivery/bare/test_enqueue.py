@@ -21,6 +21,7 @@ from app.delivery import (
     must_happen,
     notifications,
 )
+from app.delivery.definitions import EARLIEST, LATEST, TEN_YEARS
 from app.delivery.execution import execute
 from app.main import app
 from tests.delivery.bare.recorded import due, enqueue, get
@@ -169,6 +170,23 @@ def test_moment_is_kept_whatever_its_time_zone(client: TestClient) -> None:
     shown = client.get(f"/tasks/{task_id}").json()
     assert shown["status"] == "queued"
     assert datetime.fromisoformat(shown["wake_at"]) == moment
+
+
+def test_furthest_moments_can_be_recorded_and_shown(client: TestClient) -> None:
+    assert client.portal is not None
+    latest = LATEST - timedelta(microseconds=1)
+    furthest = probe.using(at=latest, key="\U0001f600" * 200)
+    task_id = client.portal.call(enqueue, furthest)
+    shown = client.get(f"/tasks/{task_id}").json()
+    assert datetime.fromisoformat(shown["wake_at"]) == latest
+
+    task_id = client.portal.call(enqueue, probe.using(delay=TEN_YEARS))
+    shown = client.get(f"/tasks/{task_id}").json()
+    delay = datetime.fromisoformat(shown["wake_at"]) - datetime.now(UTC)
+    assert delay > 0.9 * TEN_YEARS
+    # What has passed means now.
+    task_id = client.portal.call(enqueue, probe.using(at=EARLIEST))
+    assert finish(client, str(task_id))["status"] == "succeeded"
 
 
 async def test_what_cannot_be_a_task_is_refused(query: Query) -> None:

@@ -108,7 +108,7 @@ async def test_failure_is_retried_after_a_growing_delay_until_success() -> None:
     assert await effects(task_id) == [3]
 
 
-@must_happen(max_attempts=100_000, retry_delay=100)
+@must_happen(max_attempts=10_000, retry_delay=100)
 async def probe_outage() -> None:
     """Fail for days."""
     raise ConnectionError
@@ -116,7 +116,7 @@ async def probe_outage() -> None:
 
 @pytest.mark.parametrize(
     ("failures", "delay"),
-    [(0, 100), (1, 200), (2, 400), (3, 800), (5, 3200), (6, 3600), (10_000, 3600)],
+    [(0, 100), (1, 200), (2, 400), (3, 800), (5, 3200), (6, 3600), (9_998, 3600)],
 )
 async def test_delay_doubles_with_each_failure_up_to_an_hour(
     failures: int, delay: int
@@ -136,7 +136,7 @@ async def test_delay_doubles_with_each_failure_up_to_an_hour(
 
 async def test_delay_starts_anew_after_a_replay() -> None:
     task_id = await enqueue(probe_outage)
-    await alter(task_id, failures=99_999, max_attempts=100_000)
+    await alter(task_id, failures=9_999)
     await execute(task_id)
     assert (await get(task_id)).status == "failed"
 
