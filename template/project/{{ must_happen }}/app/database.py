@@ -63,18 +63,20 @@ async def _connect(address: Address) -> asyncpg.Connection:
             connection = await asyncpg.connect(
                 host=host, port=port, database=address.database, **address.arguments
             )
-            break
         except _TRY_NEXT as error:
             failure = error
-    else:  # SQLAlchemy wraps the driver's own errors only.
-        message = f"cannot connect to the database: {failure}"
-        raise asyncpg.InterfaceError(message) from failure
+            continue
 
-    found = connection._transport.get_extra_info("socket")
-    if found.family in (socket.AF_INET, socket.AF_INET6):
-        for option in address.socket_options:
-            found.setsockopt(*option)
-    return connection
+        found = connection._transport.get_extra_info("socket")
+        if found.family in (socket.AF_INET, socket.AF_INET6):
+            for option in address.socket_options:
+                found.setsockopt(*option)
+        return connection
+
+    # SQLAlchemy wraps the driver's own errors only.
+    raise asyncpg.InterfaceError(
+        f"cannot connect to the database: {failure}"
+    ) from failure
 
 
 class _Connection(sqlite3.Connection):
@@ -91,10 +93,13 @@ def create_database_engine(url: str, **options: Any) -> AsyncEngine:
 
     if url.startswith("postgres"):
         address = read_postgresql_url(url)
-        names = ",".join(name for name, _ in address.hosts if name)
-        shown = URL.create("postgresql+asyncpg", host=names, database=address.database)
-        options["async_creator"] = partial(_connect, address)
-        engine = create_async_engine(shown, **options)
+        shown = URL.create(
+            "postgresql+asyncpg",
+            host=",".join(name for name, _ in address.hosts if name),
+            database=address.database,
+        )
+        creator = partial(_connect, address)
+        engine = create_async_engine(shown, async_creator=creator, **options)
         event.listen(engine.sync_engine, "checkout", _replace_closed)
         event.listen(engine.sync_engine, "handle_error", _replace_read_only)
         return engine

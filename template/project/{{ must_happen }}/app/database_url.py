@@ -28,23 +28,23 @@ _BY_DRIVER = {
     # A server that cannot be written is of no use here.
     "target_session_attrs": "any|primary|read-write",
 }
-# these here (the last three are not libpq's),
-_HERE = {
+# and these here.
+_PARAMETERS = {
+    **_BY_DRIVER,
     **dict.fromkeys(("dbname", "host", "password", "user"), ".*"),
     "channel_binding": "disable|prefer|require",
-    "connect_timeout": r"-?\d{1,2}",
+    "connect_timeout": r"[1-9]\d?",
     "keepalives": "[01]",
     "keepalives_count": r"\d{1,3}",
     "keepalives_idle": r"\d{1,4}",
     "keepalives_interval": r"\d{1,4}",
     "port": r"\d{1,5}(,\d{1,5})*",
     "tcp_user_timeout": r"\d{1,7}",
+    # Not libpq's.
     "pgbouncer": "true|false",
     "prepared_statement_cache_size": "0",
     "statement_cache_size": r"\d{1,5}",
-}
-# and these ask for what the driver does anyway, or for nothing that matters.
-_GRANTED = {
+    # They ask for what the driver does anyway, or for nothing that matters.
     "client_encoding": "(?i:auto|utf-?8)",
     "fallback_application_name": ".*",
     "gssdelegation": "0",
@@ -56,13 +56,13 @@ _GRANTED = {
     "sslcompression": "[01]",
     "sslsni": "1",
 }
-_PARAMETERS = {**_BY_DRIVER, **_HERE, **_GRANTED}
 
 _URL = re.compile(
     r"postgres(?:ql)?(?:\+asyncpg)?://"
     r"(?:(?P<user>[^:@/]*)(?::(?P<password>[^@]*))?@)?"
     r"(?P<hosts>[^/?]*)(?:/(?P<dbname>[^?]*))?(?:\?(?P<query>.*))?"
 )
+_IN_FRONT = ("user", "password", "dbname")
 _HOST = re.compile(r"(?P<name>\[[^\]]*\]|/.*|[^:]*)(?::(?P<port>\d{1,5}))?")
 
 # A connection that falls silent is given up within half a minute, not after the two
@@ -111,19 +111,18 @@ def read_postgresql_url(url: str) -> Address:
         raise ValueError("is not a URL")
 
     parameters = list(_read_query(parts["query"] or ""))
+    named = [(name, unquote(parts[name] or "")) for name in _IN_FRONT]
+    given = {name: value for name, value in named + parameters if value}
     listed = ",".join(value for name, value in parameters if name == "host")
-    hosts = [_read_host(each) for each in (listed or parts["hosts"]).split(",")]
-    names = [name for name in ("user", "password", "dbname") if parts[name]]
-    given = {name: unquote(parts[name]) for name in names} | dict(parameters)
+    hosts = list(_read_hosts(listed or parts["hosts"], given.get("port", "")))
 
-    if "port" in given:
-        ports = [int(port) for port in given["port"].split(",")]
-        ports *= len(hosts) if len(ports) == 1 else 1
-        if len(ports) != len(hosts):
-            raise ValueError("there must be one port, or one for each host")
-        hosts = [(name, port) for (name, _), port in zip(hosts, ports, strict=True)]
-    if not all(0 < port < 65_536 for _, port in hosts if port is not None):
-        raise ValueError("there is no such port")
+    if given.get("channel_binding") == "require":
+        # The driver has none. A verified certificate keeps others out as well.
+        given = {"sslrootcert": "system", **given, "sslmode": "verify-full"}
+    for name in ("sslcert", "sslcrl", "sslkey", "sslrootcert"):
+        path = given.get(name, "system")
+        if path != "system" and not Path(path).is_file():
+            raise ValueError(f"there is no file that {name} names")
 
     return _address(given, hosts)
 
@@ -133,39 +132,29 @@ def _read_query(text: str) -> Iterator[tuple[str, str]]:
         name, _, value = map(unquote, item.partition("="))
         if name == "ssl":  # As JDBC and asyncpg spell it.
             name, value = "sslmode", "require" if value == "true" else value
-
-        if not re.fullmatch(r"\w+", name):
-            raise ValueError("is not a URL")
-        if name not in _PARAMETERS:
-            raise ValueError(f"the parameter {name} cannot be followed")
-        if value and not re.fullmatch(_PARAMETERS[name], value):
-            raise ValueError(f"this value of {name} cannot be followed")
-        if value:
-            yield name, value
+        if not re.fullmatch(f"({_PARAMETERS.get(name, '(?!)')})?", value):
+            raise ValueError(f"the parameter {name!a} cannot be followed as it stands")
+        yield name, value
 
 
-def _read_host(text: str) -> Host:
-    found = _HOST.fullmatch(text)
-    if found is None:
-        raise ValueError("is not a URL")
-    port = int(found["port"]) if found["port"] else None
-    return unquote(found["name"]).strip("[]") or None, port
+def _read_hosts(text: str, ports: str) -> Iterator[Host]:
+    names = text.split(",")
+    numbers = ports.split(",") if "," in ports else [ports] * len(names)
+    if len(numbers) != len(names):
+        raise ValueError("there must be one port, or one for each host")
+
+    for each, number in zip(names, numbers, strict=True):
+        found = _HOST.fullmatch(each)
+        port = int(number or (found and found["port"]) or 0)
+        if found is None or port > 65_535:
+            raise ValueError("is not a URL, or has no such port")
+        yield unquote(found["name"]).strip("[]") or None, port or None
 
 
 def _address(given: dict[str, str], hosts: list[Host]) -> Address:
-    if given.get("channel_binding") == "require":
-        # The driver has none. A verified certificate keeps others out as well.
-        given = {"sslrootcert": "system", **given, "sslmode": "verify-full"}
-    trusts_system = given.get("sslrootcert") == "system"
-    for name in ("sslcert", "sslcrl", "sslkey", "sslrootcert"):
-        path = given.get(name, "system")
-        if path != "system" and not Path(path).is_file():
-            raise ValueError(f"there is no file that {name} names")
-
     sizes = ("statement_cache_size", "prepared_statement_cache_size")
     is_pooled = given.get("pgbouncer") == "true" or "0" in map(given.get, sizes)
     passed = {name: given[name] for name in _BY_DRIVER if name in given}
-    seconds = int(given.get("connect_timeout", 0))
 
     return Address(
         hosts=hosts,
@@ -174,9 +163,9 @@ def _address(given: dict[str, str], hosts: list[Host]) -> Address:
             "dsn": f"postgresql://?{urlencode(passed, quote_via=quote)}",
             "user": given.get("user"),
             "password": given.get("password"),
-            "ssl": True if trusts_system else None,
+            "ssl": given.get("sslrootcert") == "system" or None,
             "target_session_attrs": given.get("target_session_attrs", "read-write"),
-            "timeout": seconds if seconds > 0 else CONNECT_SECONDS,
+            "timeout": int(given.get("connect_timeout", CONNECT_SECONDS)),
             "statement_cache_size": (
                 0 if is_pooled else int(given.get("statement_cache_size", 100))
             ),

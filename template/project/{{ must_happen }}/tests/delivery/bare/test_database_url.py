@@ -133,10 +133,11 @@ def test_connections_are_encrypted_as_asked(
         ("sslrootcert=/hunter2.pem", "sslrootcert"),
         ("target_session_attrs=standby", "target_session_attrs"),
         ("connect_timeout=hunter2", "connect_timeout"),
+        ("connect_timeout=0", "connect_timeout"),
         ("tcp_user_timeout=1e9", "tcp_user_timeout"),
-        ("port=0", "port"),
+        ("port=65536", "port"),
         ("port=1,2", "port"),
-        ("hunter%0A2=1", "not a URL"),
+        ("hunter%0A2=1", "hunter.n2"),
     ],
 )
 def test_what_cannot_be_done_stops_the_start(
