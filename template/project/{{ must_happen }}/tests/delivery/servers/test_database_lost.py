@@ -49,6 +49,7 @@ def test_server_that_is_read_only_for_a_while(service: Service) -> None:
     setting = f"ALTER DATABASE {database} SET default_transaction_read_only"
     service.database.run(f"{setting} = on")
     service.database.rows(CUT_OTHERS)
+    eventually(lambda: not service.answers(), what="/readyz says no")
     refused = [service.http.post("/probes", json=request) for _ in range(3)]
     ready = service.http.get("/readyz")
     service.database.run(f"{setting} = off")
