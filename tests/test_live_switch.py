@@ -109,7 +109,7 @@ def serving(
         kinds = ("postgresql", "broker") if source.has_broker else ("postgresql",)
         settings = {
             **stack.enter_context(servers(old, *kinds)),
-            "OPERATOR_TOKEN": "secret",
+            "OPERATOR_TOKEN": "secret-of-operators",
             "LEASE_SECONDS": "3",
             "CELERY_WORKER_CONCURRENCY": "8",
         }

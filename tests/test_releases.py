@@ -244,7 +244,8 @@ def test_a_ledger_that_changed_keeps_its_rows(
 
 def _expect_what_was_recorded(project: Path, database: Mapping[str, str]) -> None:
     """Let the API run by itself what was recorded before the update."""
-    deployment = Deployment(project, {**database, "OPERATOR_TOKEN": "secret"})
+    token = {"OPERATOR_TOKEN": "secret-of-operators"}
+    deployment = Deployment(project, {**database, **token})
     with deployments(deployment):
         deployment.start("api")
         deployment.wait_until_ready()

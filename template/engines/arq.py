@@ -101,7 +101,9 @@ async def main(consumed: Sequence[str]) -> None:
 
     Then what runs may end, or is given back.
     """
-    redis = ArqRedis.from_url(settings.broker_url or "", socket_timeout=SOCKET_SECONDS)
+    redis = ArqRedis.from_url(
+        settings.broker_url or "", socket_timeout=SOCKET_SECONDS, **_tls()
+    )
     new_worker = partial(
         Worker,
         _register_tasks(),
@@ -139,6 +141,12 @@ async def main(consumed: Sequence[str]) -> None:
     await database_engine.dispose()
 
 
+def _tls() -> dict[str, bool]:
+    # Before its version 6, redis-py takes certificates of any host by default.
+    is_encrypted = (settings.broker_url or "").startswith("rediss:")
+    return {"ssl_check_hostname": True} if is_encrypted else {}
+
+
 def _register_tasks() -> list[Function]:
     # Each under its own name, so that ARQ's log and monitors show it.
     limits = {task.name: task.time_limit for task in must_happen_tasks().values()}
@@ -151,7 +159,7 @@ def _register_tasks() -> list[Function]:
 @lru_cache(maxsize=1)
 def _connection(_: asyncio.AbstractEventLoop) -> ArqRedis:
     # Without a `socket_timeout`, see `main`: whoever publishes limits the whole.
-    connection: ArqRedis = ArqRedis.from_url(settings.broker_url or "")
+    connection: ArqRedis = ArqRedis.from_url(settings.broker_url or "", **_tls())
     return connection
 
 

@@ -3,11 +3,21 @@
 That goes for a place in the pool, for the server, and for the lock of SQLite.
 """
 
+import socket
 import sqlite3
+from functools import partial
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Connection, MetaData, PoolResetState, event, exc
+from sqlalchemy import (
+    URL,
+    Connection,
+    ExceptionContext,
+    MetaData,
+    PoolResetState,
+    event,
+    exc,
+)
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     async_sessionmaker,
@@ -15,11 +25,21 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import DeclarativeBase
 
+from app.database_url import CONNECT_SECONDS, Address, read_postgresql_url
 from app.settings import settings
 
-# The wait for a connection, a free place in the pool or a lock of SQLite.
-CONNECT_SECONDS = 5
 IS_SQLITE = settings.database_url.startswith("sqlite")
+CAN_LISTEN = not (IS_SQLITE or read_postgresql_url(settings.database_url).is_pooled)
+
+# PostgreSQL's code for what a read-only server refuses.
+READ_ONLY = "25006"
+# Failures to connect after which another host may do better.
+_TRY_NEXT = (
+    OSError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.TargetServerAttributeNotMatched,
+)
 
 
 class Base(DeclarativeBase):
@@ -37,13 +57,26 @@ class Base(DeclarativeBase):
     )
 
 
-async def _connect(*args: Any, **kwargs: Any) -> asyncpg.Connection:
-    try:
-        return await asyncpg.connect(*args, **kwargs)
-    except OSError as error:  # SQLAlchemy wraps the driver's own errors only.
-        raise asyncpg.InterfaceError(
-            f"cannot connect to the database: {error}"
-        ) from error
+async def _connect(address: Address) -> asyncpg.Connection:
+    for host, port in address.hosts:
+        try:
+            connection = await asyncpg.connect(
+                host=host, port=port, database=address.database, **address.arguments
+            )
+        except _TRY_NEXT as error:
+            failure = error
+            continue
+
+        found = connection._transport.get_extra_info("socket")
+        if found.family in (socket.AF_INET, socket.AF_INET6):
+            for option in address.socket_options:
+                found.setsockopt(*option)
+        return connection
+
+    # SQLAlchemy wraps the driver's own errors only.
+    raise asyncpg.InterfaceError(
+        f"cannot connect to the database: {failure}"
+    ) from failure
 
 
 class _Connection(sqlite3.Connection):
@@ -58,10 +91,17 @@ def create_database_engine(url: str, **options: Any) -> AsyncEngine:
     """Create an engine, which opens its connections when they are first needed."""
     options["hide_parameters"] = True  # Errors are shown to whoever knows a task's id.
 
-    if url.startswith("postgresql"):
-        connect_args = {"timeout": CONNECT_SECONDS, "async_creator_fn": _connect}
-        engine = create_async_engine(url, connect_args=connect_args, **options)
+    if url.startswith("postgres"):
+        address = read_postgresql_url(url)
+        shown = URL.create(
+            "postgresql+asyncpg",
+            host=",".join(name for name, _ in address.hosts if name),
+            database=address.database,
+        )
+        creator = partial(_connect, address)
+        engine = create_async_engine(shown, async_creator=creator, **options)
         event.listen(engine.sync_engine, "checkout", _replace_closed)
+        event.listen(engine.sync_engine, "handle_error", _replace_read_only)
         return engine
 
     connect_args = {
@@ -81,6 +121,12 @@ def _replace_closed(connection: Any, *_: object) -> None:
     # meanwhile. The driver knows; `pool_pre_ping` would ask the server, each time.
     if connection.driver_connection.is_closed():
         raise exc.DisconnectionError
+
+
+def _replace_read_only(context: ExceptionContext) -> None:
+    # The server was demoted: all connections to it are replaced.
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:
@@ -115,7 +161,4 @@ session_factory = async_sessionmaker(database_engine, expire_on_commit=False)
 
 async def connect() -> asyncpg.Connection:
     """Open a connection of PostgreSQL's driver, past SQLAlchemy."""
-    # SQLAlchemy's own.
-    url = database_engine.url.difference_update_query(["prepared_statement_cache_size"])
-    arguments, options = database_engine.dialect.create_connect_args(url)
-    return await _connect(*arguments, timeout=CONNECT_SECONDS, **options)
+    return await _connect(read_postgresql_url(settings.database_url))

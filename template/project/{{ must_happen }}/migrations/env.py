@@ -7,14 +7,14 @@ from sqlalchemy import Connection, NullPool
 
 import app.delivery.table
 import app.models  # noqa: F401 -- imported so that autogenerate sees its tables
-from app.database import Base, create_database_engine
+from app.database import Base, create_database_engine, database_engine
 from app.settings import settings
 
 
 def run_offline() -> None:
     """Print the SQL instead of running it."""
     context.configure(
-        url=settings.database_url, target_metadata=Base.metadata, literal_binds=True
+        url=database_engine.url, target_metadata=Base.metadata, literal_binds=True
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -15,7 +15,7 @@ from sqlalchemy import event, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from app.database import IS_SQLITE, connect
+from app.database import CAN_LISTEN, IS_SQLITE, connect
 from app.delivery.statements import query
 
 logger = logging.getLogger(__name__)
@@ -84,9 +84,10 @@ async def listen(
 ) -> asyncpg.Connection | None:
     """Let each notification set the event; return the connection that brings them.
 
-    It is the given one as long as that is open. SQLite has no notifications.
+    It is the given one as long as that is open. SQLite has no notifications, and
+    PgBouncer brings none if each transaction may have another connection.
     """
-    if IS_SQLITE or (connection and not connection.is_closed()):
+    if not CAN_LISTEN or (connection and not connection.is_closed()):
         return connection
 
     connection = await connect()

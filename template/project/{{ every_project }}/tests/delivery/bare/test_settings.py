@@ -11,7 +11,13 @@ from tests.delivery.support.reaper import Reaper
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "http"), ("PORT", "0"), ("PORT", "65536"), ("MAX_BODY_BYTES", "0")],
+    [
+        ("PORT", "http"),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("MAX_BODY_BYTES", "0"),
+        ("MAX_BODY_BYTES", "9999999999999"),
+    ],
 )
 def test_wrong_setting_is_named(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
-from sqlalchemy import text
+from sqlalchemy import exc, text
 
-from app.database import database_engine, session_factory
+from app import main
+from app.database import create_database_engine, database_engine, session_factory
 from tests.delivery.isolation import DATABASE
 from tests.delivery.support.waiting import eventually
 
@@ -70,3 +74,57 @@ def test_database_that_is_away_and_comes_back(
     assert query("SELECT count(*) FROM tasks") == [(1,)]
     later = client.post("/probes", json={}).json()["id"]
     eventually(lambda: client.get(f"/tasks/{later}").json()["status"] == "succeeded")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.ReadOnlySQLTransactionError,
+        asyncpg.AdminShutdownError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.TooManyConnectionsError,
+        asyncpg.ConnectionFailureError,
+    ],
+)
+async def test_server_that_cannot_serve_is_answered_with_503(
+    error: type[asyncpg.PostgresError],
+) -> None:
+    request = Request({"type": "http"})
+    failure = exc.DBAPIError("", None, error("refused"))
+    answer = await main.database_error(request, failure)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+async def test_other_errors_of_the_database_are_errors() -> None:
+    failure = exc.DBAPIError("", None, asyncpg.UniqueViolationError("twice"))
+    with pytest.raises(exc.DBAPIError):
+        await main.database_error(Request({"type": "http"}), failure)
+
+
+def test_read_only_server_is_not_ready(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What `SHOW transaction_read_only` returns there.
+    monkeypatch.setattr(main, "text", lambda _: text("SELECT 'on'"))
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+    monkeypatch.undo()
+    assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (asyncpg.ReadOnlySQLTransactionError("demoted"), True),
+        (asyncpg.UniqueViolationError("twice"), False),
+    ],
+)
+def test_connections_to_a_read_only_server_are_replaced(
+    error: Exception, expected: bool
+) -> None:
+    engine = create_database_engine("postgresql://host/name")
+    context = SimpleNamespace(original_exception=error, is_disconnect=False)
+    for listener in engine.dialect.dispatch.handle_error:
+        listener(context)
+    assert context.is_disconnect is expected

@@ -15,6 +15,12 @@ from app.settings import read_settings
         ("LEASE_SECONDS", "nan"),
         ("LEASE_SECONDS", "inf"),
         ("RETENTION_DAYS", "0"),
+        ("RETENTION_DAYS", "nan"),
+        ("RETENTION_DAYS", "inf"),
+        ("RETENTION_DAYS", "99999999"),
+        ("OPERATOR_TOKEN", "x"),
+        ("OPERATOR_TOKEN", "hunter2 hunter2 hunter2"),
+        ("OPERATOR_TOKEN", "hunter2-hünter2-hunter2"),
         ("DATABASE_URL", "mysql://user:hunter2@host/name"),
         ("DATABASE_URL", "postgresql://user:hunter2@host:port/name"),
         ("DATABASE_URL", "app.db"),
@@ -37,6 +43,14 @@ def test_every_spelling_of_postgresql_is_accepted(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", f"{scheme}://user@host/name")
     assert read_settings().database_url == "postgresql+asyncpg://user@host/name"
+
+
+def test_passwords_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:hunter2@host/name")
+    monkeypatch.setenv("OPERATOR_TOKEN", "hunter2-hunter2-hunter2")
+    shown = f"{read_settings()!r} {read_settings()}"
+    assert "operator_token" in shown
+    assert "hunter2" not in shown
 
 
 def test_empty_settings_are_as_if_unset(

@@ -18,6 +18,12 @@ def test_wrong_broker_is_named_but_not_shown(monkeypatch: pytest.MonkeyPatch) ->
     assert "hunter2" not in str(stopped.value)
 
 
+def test_password_of_the_broker_is_not_shown() -> None:
+    changed = read_settings().model_copy(update={"broker_url": "hunter2"})
+    assert changed.broker_url == "hunter2"
+    assert "hunter2" not in repr(changed)
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
