@@ -60,6 +60,7 @@ WHERE_TASKS_MUST_HAPPEN = {
     "alembic.ini",
     "app/api/orders.py",
     "app/database.py",
+    "app/database_url.py",
     "app/delivery/engine.py",
     "app/models.py",
     "app/tasks/orders.py",
