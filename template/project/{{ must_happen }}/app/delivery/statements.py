@@ -187,7 +187,8 @@ class _Sender:
         try:
             async with asyncio.timeout(TIMEOUT):
                 return await statement.send(rows, self._connection)
-        except TimeoutError:
+        except (TimeoutError, asyncpg.ReadOnlySQLTransactionError):
+            # Nothing comes of this connection, at least not while the server is demoted.
             self._connection.terminate()
             raise
 
