@@ -101,7 +101,7 @@ def create_database_engine(url: str, **options: Any) -> AsyncEngine:
         creator = partial(_connect, address)
         engine = create_async_engine(shown, async_creator=creator, **options)
         event.listen(engine.sync_engine, "checkout", _replace_closed)
-        event.listen(engine.sync_engine, "handle_error", _replace_read_only)
+        event.listen(engine.sync_engine, "handle_error", _replace_useless)
         return engine
 
     connect_args = {
@@ -123,9 +123,12 @@ def _replace_closed(connection: Any, *_: object) -> None:
         raise exc.DisconnectionError
 
 
-def _replace_read_only(context: ExceptionContext) -> None:
-    # The server was demoted: all connections to it are replaced.
-    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+def _replace_useless(context: ExceptionContext) -> None:
+    # The server was demoted, or has just told the driver, which waited for nothing,
+    # that it ends the connection: all connections to it are replaced.
+    error = context.original_exception
+    is_confused = isinstance(error.__cause__, asyncpg.InternalClientError)
+    if is_confused or getattr(error, "sqlstate", None) == READ_ONLY:
         context.is_disconnect = True
 
 

@@ -95,6 +95,12 @@ async def test_server_that_cannot_serve_is_answered_with_503(
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
+async def test_connection_that_was_given_up_is_answered_with_503() -> None:
+    failure = exc.DBAPIError("", None, Exception(), connection_invalidated=True)
+    answer = await main.database_error(Request({"type": "http"}), failure)
+    assert answer.status_code == 503
+
+
 async def test_other_errors_of_the_database_are_errors() -> None:
     failure = exc.DBAPIError("", None, asyncpg.UniqueViolationError("twice"))
     with pytest.raises(exc.DBAPIError):
@@ -114,15 +120,17 @@ def test_read_only_server_is_not_ready(
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
+    ("error", "cause", "expected"),
     [
-        (asyncpg.ReadOnlySQLTransactionError("demoted"), True),
-        (asyncpg.UniqueViolationError("twice"), False),
+        (asyncpg.ReadOnlySQLTransactionError("demoted"), None, True),
+        (Exception(), asyncpg.InternalClientError("cannot switch"), True),
+        (asyncpg.UniqueViolationError("twice"), None, False),
     ],
 )
-def test_connections_to_a_read_only_server_are_replaced(
-    error: Exception, expected: bool
+def test_connections_that_are_of_no_use_are_replaced(
+    error: Exception, cause: Exception | None, expected: bool
 ) -> None:
+    error.__cause__ = cause
     engine = create_database_engine("postgresql://host/name")
     context = SimpleNamespace(original_exception=error, is_disconnect=False)
     for listener in engine.dialect.dispatch.handle_error:
