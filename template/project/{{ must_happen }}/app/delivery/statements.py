@@ -188,7 +188,7 @@ class _Sender:
             async with asyncio.timeout(TIMEOUT):
                 return await statement.send(rows, self._connection)
         except (TimeoutError, asyncpg.ReadOnlySQLTransactionError):
-            # Nothing comes of this connection, at least not while the server is demoted.
+            # Nothing comes of this connection as long as the server is demoted.
             self._connection.terminate()
             raise
 
