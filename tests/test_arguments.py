@@ -21,7 +21,10 @@ PLANTED = {
         "path = _find_change(value, load(adapter, recorded))",
         "path: list[object] | None = None",
     ),
-    "types not compared": ("if kind is not type(loaded):", "if False:"),
+    "types not compared": (
+        "if kind is not type(given) and not _is_plainer(kind, given):",
+        "if False:",
+    ),
     "keys not compared": (
         "*value, *value], [factory, *value, *value.values()]",
         "*value], [factory, *value.values()]",

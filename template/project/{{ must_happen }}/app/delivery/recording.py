@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import is_dataclass
-from datetime import datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
 from functools import cache, cached_property, partial
 from typing import Any
 from uuid import UUID
@@ -132,11 +133,11 @@ def _where(what: str, path: list[object]) -> str:
 
 def _find_change(given: Any, loaded: Any) -> list[object] | None:
     """Return the path to the first part that is another, or None if there is none."""
-    kind = type(given)
-    if kind is not type(loaded):
+    kind = type(loaded)
+    if kind is not type(given) and not _is_plainer(kind, given):
         return []
     # Of plain values that are equal, only a zero may still have another sign.
-    if given is loaded or (kind in _PLAIN and given and given == loaded):
+    if given is loaded or (kind in _PLAIN and loaded and given == loaded):
         return None
 
     if kind in _EXACT:
@@ -152,6 +153,12 @@ def _find_change(given: Any, loaded: Any) -> list[object] | None:
         if (path := _find_change(part, other)) is not None:
             return [label, *path]
     return None
+
+
+def _is_plainer(kind: type, given: object) -> bool:
+    # A driver of a database has types of its own, which the task need not know.
+    is_scalar = kind in _PLAIN or kind in _EXACT or kind in {date, timedelta}
+    return is_scalar and isinstance(given, kind) and not isinstance(given, (bool, Enum))
 
 
 def _parts(value: object) -> tuple[Sequence[object], Sequence[object]] | None:
@@ -202,9 +209,9 @@ _PLAIN = {bool, bytes, float, int, str, UUID}
 # What to compare where equality does not tell: a NaN equals nothing, -0.0 equals 0.0,
 # and moments are equal whatever their offset. Their zone's name is not recorded.
 _EXACT: dict[type, Callable[[Any], object]] = {
-    float: repr,
-    complex: repr,
-    Decimal: repr,
+    float: float.__repr__,
+    complex: complex.__repr__,
+    Decimal: Decimal.__repr__,
     datetime: datetime.isoformat,
     time: lambda value: (value.isoformat(), value.tzinfo is None),
 }

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, computed_field
 from pydantic.alias_generators import to_camel
@@ -108,6 +109,20 @@ def test_what_would_always_change_is_refused_where_it_is_declared() -> None:
     with pytest.raises(ValueError, match=r"^ship: orders would change"):
         must_happen(ship)
     assert not {"pay", "ship"} & must_happen_tasks().keys()
+
+
+def test_what_the_driver_of_a_database_returns_is_recorded() -> None:
+    @must_happen
+    async def charge(order_id: UUID, others: list[UUID]) -> UUID:
+        return order_id
+
+    # A subclass, which every query on PostgreSQL returns.
+    order_id = asyncpg.pgproto.pgproto.UUID("01a22742-29d4-75f5-9384-feb37109fc38")
+    recorded = charge.dump_arguments(order_id, [order_id])
+    loaded = charge.load_arguments(recorded)
+    assert loaded == {"order_id": order_id, "others": [order_id]}
+    assert type(loaded["order_id"]) is UUID
+    assert charge.dump_result(order_id) == f'"{order_id}"'
 
 
 def test_moments_keep_their_offset() -> None:
