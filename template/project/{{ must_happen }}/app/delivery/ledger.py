@@ -347,19 +347,19 @@ async def give_back(claim: Claim, delay: float = 0) -> None:
 # --- From whoever hands tasks to a broker, or takes over from one.
 
 
-async def take_back(*which: sa.ColumnElement[bool]) -> None:
-    """Make tasks due that a broker was handed: all, or those that fit the conditions.
+async def take_back(limit: int, *which: sa.ColumnElement[bool]) -> int:
+    """Make so many tasks due that a broker was handed, and that fit the conditions.
 
-    One that somebody holds is being started.
+    One that somebody holds is being started. Returns how many there were.
     """
-    taken = locked(select(columns.id).where(is_published, *which))
+    taken = locked(select(columns.id).where(is_published, *which).limit(limit))
     statement = (
         sa.update(task_table)
         .where(columns.id == taken.c.id)
         .values(published_at=None, wake_at=from_now())
         .returning(columns.id)
     )
-    await query(statement)
+    return len(await query(statement))
 
 
 # --- From an operator.

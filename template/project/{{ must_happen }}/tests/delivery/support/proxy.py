@@ -11,7 +11,7 @@ Returned = TypeVar("Returned")
 
 
 class Proxy:
-    """Forwards 127.0.0.1:`port` to a server, until told to refuse or to hang."""
+    """Forwards 127.0.0.1:`port` to a server, until told otherwise."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -44,6 +44,10 @@ class Proxy:
         """Accept and keep connections, but pass nothing in either direction."""
         self._run(self._hang())
 
+    def silence(self) -> None:
+        """Keep the connections that there are, and pass nothing; forward new ones."""
+        self._run(self._silence())
+
     def _run(self, work: Coroutine[Any, Any, Returned]) -> Returned:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
 
@@ -58,6 +62,11 @@ class Proxy:
         await self._accept()
         self._flowing.clear()
 
+    async def _silence(self) -> None:
+        self._flowing.clear()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
     async def _refuse(self) -> None:
         self._flowing.set()
         if self._listener is not None:
@@ -70,22 +79,27 @@ class Proxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._connections.add(writer)
-        await self._flowing.wait()
+        flowing = self._flowing
+        await flowing.wait()
 
         with contextlib.suppress(OSError):
             server_reader, server_writer = await asyncio.open_connection(*self._target)
             self._connections.add(server_writer)
             await asyncio.gather(
-                self._pump(reader, server_writer), self._pump(server_reader, writer)
+                self._pump(reader, server_writer, flowing),
+                self._pump(server_reader, writer, flowing),
             )
         writer.close()
 
     async def _pump(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        flowing: asyncio.Event,
     ) -> None:
         with contextlib.suppress(OSError):
             while chunk := await source.read(65536):
-                await self._flowing.wait()
+                await flowing.wait()
                 sink.write(chunk)
                 await sink.drain()
         sink.close()
