@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 from app.delivery import leases, ledger, notifications
+from app.delivery.child_tasks import guarded_children
 from app.delivery.context import TaskContext
 from app.delivery.definitions import must_happen_tasks
 from app.delivery.threads import ThreadPool
@@ -114,7 +115,8 @@ async def _call(context: TaskContext) -> str:
     try:
         async with asyncio.timeout(task.time_limit) as limit:
             if inspect.iscoroutinefunction(task.function):
-                return task.dump_result(await call())
+                with guarded_children():
+                    return task.dump_result(await call())
 
             # A thread cannot be stopped: past the time limit it is left to itself.
             return task.dump_result(await _threads.run(call))

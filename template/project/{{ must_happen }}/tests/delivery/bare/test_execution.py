@@ -318,6 +318,34 @@ async def test_whatever_a_task_raises_is_a_failed_attempt(
     assert await effects(after) == [1]
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+async def test_child_of_a_task_does_not_end_the_process(error: BaseException) -> None:
+    async def raises() -> None:
+        raise error
+
+    @must_happen(max_attempts=1)
+    async def waits_for_a_child() -> None:
+        asyncio.create_task(asyncio.sleep(0)).cancel()
+        async with asyncio.TaskGroup() as children:
+            children.create_task(raises())
+
+    @must_happen
+    async def leaves_a_child() -> None:
+        child = asyncio.create_task(raises())
+        await asyncio.wait({child})
+
+    failing, succeeding = [
+        await enqueue(waits_for_a_child),
+        await enqueue(leaves_a_child),
+    ]
+    for task_id in (failing, succeeding):
+        await asyncio.create_task(execute(task_id))
+    assert [(await get(each)).status for each in (failing, succeeding)] == [
+        "failed",
+        "succeeded",
+    ]
+
+
 async def test_exit_is_named_in_the_error() -> None:
     @must_happen(max_attempts=1)
     async def exits() -> None:
