@@ -4,7 +4,6 @@ Only as many tasks as can run are claimed, so that nothing waits in memory.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Collection
 from uuid import UUID
@@ -12,9 +11,8 @@ from uuid import UUID
 from app.delivery import leases, ledger, notifications
 from app.delivery.due import DueTasks
 from app.delivery.execution import run_attempt
+from app.delivery.outages import Outage
 from app.delivery.retention import pruning
-
-logger = logging.getLogger(__name__)
 
 CONCURRENCY = 20  # How many tasks run at a time; the pool has places for more.
 LOOK_AHEAD = 1000  # How many due tasks are found by one look; none is claimed by it.
@@ -114,6 +112,7 @@ async def run(wake: asyncio.Event, consumed: Collection[str] | None = None) -> N
     """
     worker = Worker(consumed)
     listener = notifications.Listener(wake)
+    outage = Outage("no task can be taken")
     # Another may have ended on this event loop, as in tests.
     leases.keeper().is_draining = False
     has_taken_over = False
@@ -127,8 +126,9 @@ async def run(wake: asyncio.Event, consumed: Collection[str] | None = None) -> N
                         await take_over()
                         has_taken_over = True
                     await worker.start_due()
+                    outage.end()
                 except Exception as error:
-                    logger.error("no task can be taken, trying on: %r", error)
+                    outage.go_on(error)
 
                 if worker.free:
                     await notifications.wait(wake)

@@ -23,6 +23,7 @@ from app.delivery import engine, ledger, notifications
 from app.delivery.definitions import DEFAULT_QUEUE, queues
 from app.delivery.due import DueTasks
 from app.delivery.messages import Message
+from app.delivery.outages import Outage
 from app.delivery.retention import pruning
 from app.delivery.statements import Batch, BatchStatement, query
 from app.delivery.table import (
@@ -164,6 +165,7 @@ async def run() -> None:
     wake = asyncio.Event()
     due = DueTasks()
     listener = notifications.Listener(wake)
+    outage = Outage("the relay is held up")
     compare_at = 0.0
 
     async with pruning():
@@ -175,8 +177,9 @@ async def run() -> None:
                 if time.monotonic() >= compare_at:
                     compare_at = time.monotonic() + settings.lease_seconds / 6
                     await find_lost()
+                outage.end()
             except Exception as error:
-                logger.error("the relay is held up and tries on: %r", error)
+                outage.go_on(error)
                 await asyncio.sleep(notifications.INTERVAL_SECONDS)
                 continue
 
