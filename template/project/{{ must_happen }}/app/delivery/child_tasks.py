@@ -42,10 +42,7 @@ class _GuardingFactory:
         self._factory = factory
 
     def __call__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        work: Coroutine[Any, Any, Any],
-        **options: Any,
+        self, loop: asyncio.AbstractEventLoop, work: Any, /, **options: Any
     ) -> asyncio.Future[Any]:
         if not _is_guarded.get():
             return self._factory(loop, work, **options)

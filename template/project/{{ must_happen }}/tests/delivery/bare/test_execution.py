@@ -333,17 +333,13 @@ async def test_child_of_a_task_does_not_end_the_process(error: BaseException) ->
     async def leaves_a_child() -> None:
         child = asyncio.create_task(raises())
         await asyncio.wait({child})
+        assert isinstance(child.exception(), RuntimeError)
 
-    failing, succeeding = [
-        await enqueue(waits_for_a_child),
-        await enqueue(leaves_a_child),
-    ]
-    for task_id in (failing, succeeding):
+    recorded = [await enqueue(each) for each in (waits_for_a_child, leaves_a_child)]
+    for task_id in recorded:
         await asyncio.create_task(execute(task_id))
-    assert [(await get(each)).status for each in (failing, succeeding)] == [
-        "failed",
-        "succeeded",
-    ]
+    statuses = [(await get(task_id)).status for task_id in recorded]
+    assert statuses == ["failed", "succeeded"]
 
 
 async def test_exit_is_named_in_the_error() -> None:

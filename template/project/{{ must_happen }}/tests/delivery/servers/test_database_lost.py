@@ -8,11 +8,7 @@ import httpx2
 import pytest
 from sqlalchemy import make_url
 
-from tests.delivery.support.database import Database
-from tests.delivery.support.project import Project
 from tests.delivery.support.proxy import Proxy
-from tests.delivery.support.reaper import Reaper
-from tests.delivery.support.servers import Server
 from tests.delivery.support.service import Service
 from tests.delivery.support.waiting import eventually
 
@@ -74,29 +70,23 @@ def test_server_that_is_read_only_for_a_while(service: Service) -> None:
 
 
 @pytest.fixture
-def proxy(database: Database) -> Proxy:
+def proxy(service: Service) -> Proxy:
     """Stands between a service and its database."""
-    url = make_url(database.url)
+    url = make_url(service.database.url)
     return Proxy(url.host or "127.0.0.1", url.port or 5432)
 
 
 @pytest.fixture
-def reaching(
-    service: Service,
-    project: Project,
-    database: Database,
-    proxy: Proxy,
-    servers: dict[str, Server],
-    reaper: Reaper,
-) -> Iterator[Service]:
+def reaching(service: Service, proxy: Proxy) -> Iterator[Service]:
     """A service, instead of the other one, that reaches its database by the proxy."""
     for process in service.processes.values():
         process.stop()
 
-    reached = copy.copy(database)
+    database = copy.copy(service.database)
     url = make_url(database.url).set(host="127.0.0.1", port=proxy.port)
-    reached.url = url.render_as_string(hide_password=False)
-    reaching = Service(project, reached, servers, reaper, STATEMENT_SECONDS="4")
+    database.url = url.render_as_string(hide_password=False)
+    others = (service.servers, service.reaper)
+    reaching = Service(service.project, database, *others, STATEMENT_SECONDS="4")
     try:
         reaching.wait_until_ready()
         yield reaching
