@@ -17,6 +17,7 @@ class Proxy:
         self._target = (host, port)
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._silent: list[asyncio.Event] = []
         self._connections: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._listener: asyncio.Server | None = None
@@ -64,11 +65,13 @@ class Proxy:
 
     async def _silence(self) -> None:
         self._flowing.clear()
+        self._silent.append(self._flowing)
         self._flowing = asyncio.Event()
         self._flowing.set()
 
     async def _refuse(self) -> None:
-        self._flowing.set()
+        for flowing in (self._flowing, *self._silent):
+            flowing.set()
         if self._listener is not None:
             self._listener.close()
             self._listener = None
