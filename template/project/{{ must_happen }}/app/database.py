@@ -180,7 +180,13 @@ database_engine = create_database_engine(
     max_overflow=_max_overflow,
     pool_timeout=CONNECT_SECONDS,
 )
-session_factory = async_sessionmaker(database_engine, expire_on_commit=False)
+session_factory = async_sessionmaker(
+    database_engine,
+    expire_on_commit=False,
+    # A session that is used after its request has ended raises; it would open another
+    # transaction, which nobody ends.
+    close_resets_only=False,
+)
 
 
 async def connect() -> asyncpg.Connection:

@@ -5,6 +5,7 @@ an attempt names that attempt. So messages may repeat, and workers may come back
 the dead, without harm.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -116,7 +117,8 @@ async def record(session: AsyncSession, calls: Sequence[BoundTask]) -> list[Reco
     """Insert tasks into the session's transaction: they exist only if that commits."""
     rows: list[dict[str, Any]] = [
         {
-            "id": uuid7(),
+            # With a moment given, all other bits are random, and nobody can guess it.
+            "id": uuid7(nanoseconds=time.time_ns()),
             "name": call.task.name,
             "arguments": call.arguments,
             "queue": call.task.queue,
@@ -318,7 +320,7 @@ async def succeed(claim: Claim, result: str, session: AsyncSession | None) -> bo
     marked = await session.execute(_succeed_in_session, _to_succeed.parameters([mark]))
     if marked.first() is None:
         return False
-    await session.commit()
+    await AsyncSession.commit(session)  # Its own refuses.
     return True
 
 
