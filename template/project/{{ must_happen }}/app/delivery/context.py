@@ -22,8 +22,8 @@ class TaskSession(AsyncSession):
     def _refuse(self) -> NoReturn:
         raise RuntimeError(
             "task.session commits with the task's success and is rolled back if it "
-            "raises: leave out begin(), commit(), rollback() and close(); for a part of "
-            "it, write: async with task.session.begin_nested()"
+            "raises: leave out begin(), commit(), rollback() and close(). For a part "
+            "of it, write: async with task.session.begin_nested()"
         )
 
     def begin(self) -> NoReturn:
