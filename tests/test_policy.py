@@ -45,6 +45,7 @@ EVERYWHERE = {
     "app/api/__init__.py",
     "app/api/signups.py",
     "app/dependencies.py",
+    "app/errors.py",
     "app/main.py",
     "app/scripts/__init__.py",
     "app/settings.py",

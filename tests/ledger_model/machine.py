@@ -96,7 +96,7 @@ class Ledger(Judge):
         # Those of one millisecond have no order, by which messages and claims are
         # sorted.
         numbers = itertools.count(1)
-        ledger.uuid7 = lambda *_: UUID(int=next(numbers))
+        ledger.uuid7 = lambda **_: UUID(int=next(numbers))
         relay.BATCH = 3
         worker.CONCURRENCY = 3
         settings.drain_seconds = 0

@@ -1,6 +1,7 @@
 """Open connections and sessions, and let no wait for one last long.
 
-That goes for a place in the pool, for the server, and for the lock of SQLite.
+That goes for a place in the pool, for the server and its answers, and for the lock of
+SQLite.
 """
 
 import socket
@@ -57,11 +58,17 @@ class Base(DeclarativeBase):
     )
 
 
-async def _connect(address: Address) -> asyncpg.Connection:
+async def _connect(
+    address: Address, statement_seconds: float | None = None
+) -> asyncpg.Connection:
     for host, port in address.hosts:
         try:
             connection = await asyncpg.connect(
-                host=host, port=port, database=address.database, **address.arguments
+                host=host,
+                port=port,
+                database=address.database,
+                command_timeout=statement_seconds,
+                **address.arguments,
             )
         except _TRY_NEXT as error:
             failure = error
@@ -87,8 +94,13 @@ class _Connection(sqlite3.Connection):
         super().close()
 
 
-def create_database_engine(url: str, **options: Any) -> AsyncEngine:
-    """Create an engine, which opens its connections when they are first needed."""
+def create_database_engine(
+    url: str, statement_seconds: float | None = None, **options: Any
+) -> AsyncEngine:
+    """Create an engine, which opens its connections when they are first needed.
+
+    PostgreSQL has so many seconds to answer a statement, or any number.
+    """
     options["hide_parameters"] = True  # Errors are shown to whoever knows a task's id.
 
     if url.startswith("postgres"):
@@ -98,7 +110,7 @@ def create_database_engine(url: str, **options: Any) -> AsyncEngine:
             host=",".join(name for name, _ in address.hosts if name),
             database=address.database,
         )
-        creator = partial(_connect, address)
+        creator = partial(_connect, address, statement_seconds)
         engine = create_async_engine(shown, async_creator=creator, **options)
         event.listen(engine.sync_engine, "checkout", _replace_closed)
         event.listen(engine.sync_engine, "handle_error", _replace_useless)
@@ -123,13 +135,21 @@ def _replace_closed(connection: Any, *_: object) -> None:
         raise exc.DisconnectionError
 
 
-def _replace_useless(context: ExceptionContext) -> None:
+def _replace_useless(context: ExceptionContext) -> exc.DBAPIError | None:
+    error = context.original_exception
+    if isinstance(error, TimeoutError):
+        # The other connections may be as silent: all are replaced.
+        context.is_disconnect = True
+        return exc.OperationalError(
+            "no answer from the database", None, error, connection_invalidated=True
+        )
+
     # The server was demoted, or has just told the driver, which waited for nothing,
     # that it ends the connection: all connections to it are replaced.
-    error = context.original_exception
     is_confused = isinstance(error.__cause__, asyncpg.InternalClientError)
     if is_confused or getattr(error, "sqlstate", None) == READ_ONLY:
         context.is_disconnect = True
+    return None
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:
@@ -155,11 +175,18 @@ def _end_transaction(connection: Any, _: object, state: PoolResetState) -> None:
 _pool_size, _max_overflow = (1, 0) if IS_SQLITE else (10, 20)
 database_engine = create_database_engine(
     settings.database_url,
+    settings.statement_seconds,
     pool_size=_pool_size,
     max_overflow=_max_overflow,
     pool_timeout=CONNECT_SECONDS,
 )
-session_factory = async_sessionmaker(database_engine, expire_on_commit=False)
+session_factory = async_sessionmaker(
+    database_engine,
+    expire_on_commit=False,
+    # A session that is used after its request has ended raises; it would open another
+    # transaction, which nobody ends.
+    close_resets_only=False,
+)
 
 
 async def connect() -> asyncpg.Connection:

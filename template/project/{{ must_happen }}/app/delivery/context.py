@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ParamSpec
+from typing import NoReturn, ParamSpec
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,6 +14,33 @@ from app.delivery.definitions import BoundTask, MustHappenTask
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
+
+
+class TaskSession(AsyncSession):
+    """A session whose transaction is the task's, and ends with it."""
+
+    def _refuse(self) -> NoReturn:
+        raise RuntimeError(
+            "task.session commits with the task's success and is rolled back if it "
+            "raises: leave out begin(), commit(), rollback() and close(). For a part "
+            "of it, write: async with task.session.begin_nested()"
+        )
+
+    def begin(self) -> NoReturn:
+        """Refuse: it has begun."""
+        self._refuse()
+
+    async def commit(self) -> NoReturn:
+        """Refuse: the task has not succeeded yet."""
+        self._refuse()
+
+    async def rollback(self) -> NoReturn:
+        """Refuse: the task would succeed without its effect."""
+        self._refuse()
+
+    async def close(self) -> NoReturn:
+        """Refuse: the task would succeed without its effect."""
+        self._refuse()
 
 
 @dataclass
@@ -30,10 +57,10 @@ class TaskContext(ledger.Claim):
     def session(self) -> AsyncSession:
         """A session that commits together with the task's success, or not at all.
 
-        Do not commit it yourself. It belongs to the event loop: a `def` task has no use
-        for it.
+        It refuses to be committed otherwise. It belongs to the event loop: a `def` task
+        has no use for it.
         """
-        self.opened_session = self.opened_session or session_factory()
+        self.opened_session = self.opened_session or TaskSession(**session_factory.kw)
         return self.opened_session
 
     async def enqueue(
@@ -62,6 +89,6 @@ class TaskContext(ledger.Claim):
         if self.opened_session is None:
             return
         try:
-            await self.opened_session.close()
+            await AsyncSession.close(self.opened_session)
         except Exception as error:  # As when a child of the task still uses it.
             logger.warning("cannot close the session of task %s: %r", self.id, error)

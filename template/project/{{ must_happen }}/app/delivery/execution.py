@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 from app.delivery import leases, ledger, notifications
+from app.delivery.child_tasks import guarded_children
 from app.delivery.context import TaskContext
 from app.delivery.definitions import must_happen_tasks
 from app.delivery.threads import ThreadPool
@@ -111,18 +112,22 @@ async def _call(context: TaskContext) -> str:
         task.function, *leading, **task.load_arguments(context.arguments)
     )
 
+    late = TimeoutError(f"exceeded its time limit of {task.time_limit} s")
     try:
         async with asyncio.timeout(task.time_limit) as limit:
             if inspect.iscoroutinefunction(task.function):
-                return task.dump_result(await call())
+                with guarded_children():
+                    result = await call()
+            else:
+                # A thread cannot be stopped: past the limit it is left to itself.
+                result = await _threads.run(call)
 
-            # A thread cannot be stopped: past the time limit it is left to itself.
-            return task.dump_result(await _threads.run(call))
+        if limit.expired():  # It was told to stop, and went on.
+            raise late
+        return task.dump_result(result)
     except TimeoutError as error:
-        if limit.expired():
-            raise TimeoutError(
-                f"exceeded its time limit of {task.time_limit} s"
-            ) from error
+        if limit.expired() and error is not late:
+            raise late from error
         raise
     except SystemExit as error:
         raise RuntimeError(f"the task called sys.exit({error.code!r})") from error

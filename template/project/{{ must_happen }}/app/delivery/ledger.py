@@ -5,6 +5,7 @@ an attempt names that attempt. So messages may repeat, and workers may come back
 the dead, without harm.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -116,7 +117,8 @@ async def record(session: AsyncSession, calls: Sequence[BoundTask]) -> list[Reco
     """Insert tasks into the session's transaction: they exist only if that commits."""
     rows: list[dict[str, Any]] = [
         {
-            "id": uuid7(),
+            # With a moment given, all other bits are random, and nobody can guess it.
+            "id": uuid7(nanoseconds=time.time_ns()),
             "name": call.task.name,
             "arguments": call.arguments,
             "queue": call.task.queue,
@@ -318,7 +320,7 @@ async def succeed(claim: Claim, result: str, session: AsyncSession | None) -> bo
     marked = await session.execute(_succeed_in_session, _to_succeed.parameters([mark]))
     if marked.first() is None:
         return False
-    await session.commit()
+    await AsyncSession.commit(session)  # Its own refuses.
     return True
 
 
@@ -347,19 +349,19 @@ async def give_back(claim: Claim, delay: float = 0) -> None:
 # --- From whoever hands tasks to a broker, or takes over from one.
 
 
-async def take_back(*which: sa.ColumnElement[bool]) -> None:
-    """Make tasks due that a broker was handed: all, or those that fit the conditions.
+async def take_back(limit: int, *which: sa.ColumnElement[bool]) -> int:
+    """Make so many tasks due that a broker was handed, and that fit the conditions.
 
-    One that somebody holds is being started.
+    One that somebody holds is being started. Returns how many there were.
     """
-    taken = locked(select(columns.id).where(is_published, *which))
+    taken = locked(select(columns.id).where(is_published, *which).limit(limit))
     statement = (
         sa.update(task_table)
         .where(columns.id == taken.c.id)
         .values(published_at=None, wake_at=from_now())
         .returning(columns.id)
     )
-    await query(statement)
+    return len(await query(statement))
 
 
 # --- From an operator.

@@ -8,6 +8,7 @@ waits also looks for itself once in a while.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 
 import asyncpg
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from app.database import CAN_LISTEN, IS_SQLITE, connect
+from app.database_url import CONNECT_SECONDS
 from app.delivery.statements import query
 
 logger = logging.getLogger(__name__)
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 INTERVAL_SECONDS = 1.0
 # Seconds between two notifications of a process, which gather requests meanwhile.
 PAUSE_SECONDS = 0.05
+# Seconds between two looks whether the connection that brings them still answers.
+CHECK_SECONDS = 15.0
 CHANNEL = "tasks_due"
 
 _waiting: set[asyncio.Event] = set()
@@ -79,17 +83,32 @@ async def notify_when_woken(wake: asyncio.Event) -> None:
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def listen(
-    wake: asyncio.Event, connection: asyncpg.Connection | None
-) -> asyncpg.Connection | None:
-    """Let each notification set the event; return the connection that brings them.
+class Listener:
+    """Sets an event at each notification, over a connection of its own."""
 
-    It is the given one as long as that is open. SQLite has no notifications, and
-    PgBouncer brings none if each transaction may have another connection.
-    """
-    if not CAN_LISTEN or (connection and not connection.is_closed()):
-        return connection
+    def __init__(self, wake: asyncio.Event) -> None:
+        self._wake = wake
+        self._connection: asyncpg.Connection | None = None
+        self._check_at = 0.0
 
-    connection = await connect()
-    await connection.add_listener(CHANNEL, lambda *_: wake.set())
-    return connection
+    async def listen(self) -> None:
+        """Connect if there is no connection, or none that answers.
+
+        SQLite has no notifications, and PgBouncer brings none if each transaction may
+        have another connection. Raises what the driver raises.
+        """
+        if not CAN_LISTEN:
+            return
+
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect()
+            await self._connection.add_listener(CHANNEL, lambda *_: self._wake.set())
+        elif time.monotonic() > self._check_at:
+            try:
+                await self._connection.execute("SELECT 1", timeout=CONNECT_SECONDS)
+            except TimeoutError:
+                self._connection.terminate()
+                raise
+        else:
+            return
+        self._check_at = time.monotonic() + CHECK_SECONDS

@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator
 
 import sqlalchemy as sa
 from sqlalchemy import select
 
+from app.delivery.outages import Outage
 from app.delivery.statements import query
 from app.delivery.table import (
     Status,
@@ -18,8 +18,6 @@ from app.delivery.table import (
     task_table,
 )
 from app.settings import settings
-
-logger = logging.getLogger(__name__)
 
 # How many are deleted at a time, and how many seconds lie between two times.
 BATCH = 5000
@@ -45,11 +43,13 @@ async def prune(limit: int = BATCH) -> int:
 
 async def prune_regularly() -> None:
     """Delete what is old, until cancelled; while the database is away, try on."""
+    outage = Outage("old tasks cannot be deleted")
     while True:
         try:
             await prune()
+            outage.end()
         except Exception as error:
-            logger.warning("cannot delete old tasks, trying on: %r", error)
+            outage.go_on(error)
         await asyncio.sleep(INTERVAL_SECONDS)
 
 

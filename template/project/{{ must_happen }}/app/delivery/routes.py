@@ -82,7 +82,7 @@ async def get_task(task_id: UUID) -> TaskState:
 @router.get("", dependencies=for_operators)
 async def list_tasks(
     status: Status | None = None,
-    name: str | None = None,
+    name: Annotated[str | None, Query(max_length=200, pattern="^[^\\x00]*$")] = None,
     after: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> TaskPage:

@@ -4,22 +4,19 @@ Only as many tasks as can run are claimed, so that nothing waits in memory.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Collection
 from uuid import UUID
 
-import asyncpg
-
 from app.delivery import leases, ledger, notifications
 from app.delivery.due import DueTasks
 from app.delivery.execution import run_attempt
+from app.delivery.outages import Outage
 from app.delivery.retention import pruning
-
-logger = logging.getLogger(__name__)
 
 CONCURRENCY = 20  # How many tasks run at a time; the pool has places for more.
 LOOK_AHEAD = 1000  # How many due tasks are found by one look; none is claimed by it.
+BATCH = 10_000  # How many tasks are taken over from a broker at a time.
 
 
 class Worker:
@@ -114,22 +111,24 @@ async def run(wake: asyncio.Event, consumed: Collection[str] | None = None) -> N
     something to look for.
     """
     worker = Worker(consumed)
+    listener = notifications.Listener(wake)
+    outage = Outage("no task can be taken")
     # Another may have ended on this event loop, as in tests.
     leases.keeper().is_draining = False
-    listener: asyncpg.Connection | None = None
     has_taken_over = False
 
     async with pruning():
         try:
             while True:
                 try:
-                    listener = await notifications.listen(wake, listener)
+                    await listener.listen()
                     if not has_taken_over:
                         await take_over()
                         has_taken_over = True
                     await worker.start_due()
+                    outage.end()
                 except Exception as error:
-                    logger.error("no task can be taken, trying on: %r", error)
+                    outage.go_on(error)
 
                 if worker.free:
                     await notifications.wait(wake)
@@ -142,4 +141,5 @@ async def run(wake: asyncio.Event, consumed: Collection[str] | None = None) -> N
 
 async def take_over() -> None:
     """Make due what a broker was handed before the service did without one."""
-    await ledger.take_back()
+    while await ledger.take_back(BATCH) == BATCH:
+        pass

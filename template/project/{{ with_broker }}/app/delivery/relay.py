@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable
 from uuid import UUID
 
-import asyncpg
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
@@ -24,6 +23,7 @@ from app.delivery import engine, ledger, notifications
 from app.delivery.definitions import DEFAULT_QUEUE, queues
 from app.delivery.due import DueTasks
 from app.delivery.messages import Message
+from app.delivery.outages import Outage
 from app.delivery.retention import pruning
 from app.delivery.statements import Batch, BatchStatement, query
 from app.delivery.table import (
@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 # Messages published at a time: few enough for a slow broker to make headway.
 BATCH = 100
+# Messages presumed lost at a time: few enough for one statement.
+LOST = 100_000
 PUBLISHED_SECONDS = 3600  # Then a message is presumed lost, even if no count shows it.
 
 
@@ -90,7 +92,8 @@ async def take(task_ids: Iterable[UUID], seconds: float) -> list[Message]:
 
 async def take_back(task_ids: Iterable[UUID]) -> None:
     """Make tasks due again that were taken and could not be published."""
-    await ledger.take_back(columns.id.in_(list(task_ids)))
+    taken = list(task_ids)
+    await ledger.take_back(len(taken), columns.id.in_(taken))
 
 
 async def count_published() -> dict[str, int]:
@@ -102,7 +105,7 @@ async def count_published() -> dict[str, int]:
 
 
 async def presume_lost(queue: str, count: int) -> int:
-    """Make due again the `count` tasks of a queue that were published first.
+    """Make due again `count` tasks of a queue, `LOST` at most, the first published.
 
     Only those published at least a lease ago are taken: later ones may still be on
     their way. Returns how many there were.
@@ -112,7 +115,7 @@ async def presume_lost(queue: str, count: int) -> int:
         select(columns.id)
         .where(is_published, columns.queue == queue, is_old)
         .order_by(columns.published_at)
-        .limit(count)
+        .limit(min(count, LOST))
     )
 
     statement = sa.update(task_table).where(columns.id == oldest.c.id)
@@ -161,20 +164,22 @@ async def run() -> None:
     """Relay until cancelled; while the database or the broker is away, try on."""
     wake = asyncio.Event()
     due = DueTasks()
-    listener: asyncpg.Connection | None = None
+    listener = notifications.Listener(wake)
+    outage = Outage("the relay is held up")
     compare_at = 0.0
 
     async with pruning():
         while True:
             try:
-                listener = await notifications.listen(wake, listener)
+                await listener.listen()
                 more = await publish_due(due)
 
                 if time.monotonic() >= compare_at:
                     compare_at = time.monotonic() + settings.lease_seconds / 6
                     await find_lost()
+                outage.end()
             except Exception as error:
-                logger.error("the relay is held up and tries on: %r", error)
+                outage.go_on(error)
                 await asyncio.sleep(notifications.INTERVAL_SECONDS)
                 continue
 

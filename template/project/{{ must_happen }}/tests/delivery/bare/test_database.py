@@ -80,6 +80,8 @@ def test_database_that_is_away_and_comes_back(
     "error",
     [
         asyncpg.ReadOnlySQLTransactionError,
+        asyncpg.SerializationError,
+        asyncpg.DeadlockDetectedError,
         asyncpg.AdminShutdownError,
         asyncpg.CannotConnectNowError,
         asyncpg.TooManyConnectionsError,
@@ -99,6 +101,19 @@ async def test_connection_that_was_given_up_is_answered_with_503() -> None:
     failure = exc.DBAPIError("", None, Exception(), connection_invalidated=True)
     answer = await main.database_error(Request({"type": "http"}), failure)
     assert answer.status_code == 503
+
+
+async def test_text_that_cannot_be_stored_is_answered_with_422() -> None:
+    failure = exc.DBAPIError("", None, asyncpg.CharacterNotInRepertoireError("0x00"))
+    answer = await main.database_error(Request({"type": "http"}), failure)
+    assert answer.status_code == 422
+
+
+async def test_session_is_of_no_use_after_its_end() -> None:
+    async with session_factory.begin() as session:
+        pass
+    with pytest.raises(exc.InvalidRequestError, match="permanently closed"):
+        await session.execute(text("SELECT 1"))
 
 
 async def test_other_errors_of_the_database_are_errors() -> None:

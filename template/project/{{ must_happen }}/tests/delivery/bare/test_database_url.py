@@ -174,7 +174,7 @@ async def test_nobody_listens_in_a_session_of_somebody_else(
 ) -> None:
     monkeypatch.setattr(notifications, "CAN_LISTEN", False)
     monkeypatch.setattr(notifications, "IS_SQLITE", False)
-    assert await notifications.listen(asyncio.Event(), None) is None
+    await notifications.Listener(asyncio.Event()).listen()
 
 
 def test_password_is_not_shown() -> None:

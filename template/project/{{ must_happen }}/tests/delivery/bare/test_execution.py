@@ -1,6 +1,8 @@
 """One attempt of a task, whatever it does and whatever happens meanwhile."""
 
 import asyncio
+import contextlib
+import inspect
 import sys
 import threading
 from dataclasses import replace
@@ -316,6 +318,76 @@ async def test_whatever_a_task_raises_is_a_failed_attempt(
     after = await enqueue(probe)
     await execute(after)
     assert await effects(after) == [1]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+async def test_child_of_a_task_does_not_end_the_process(error: BaseException) -> None:
+    async def raises() -> None:
+        raise error
+
+    @must_happen(max_attempts=1)
+    async def waits_for_a_child() -> None:
+        asyncio.create_task(asyncio.sleep(0)).cancel()
+        async with asyncio.TaskGroup() as children:
+            children.create_task(raises())
+
+    @must_happen
+    async def leaves_a_child() -> None:
+        child = asyncio.create_task(raises())
+        await asyncio.wait({child})
+        assert isinstance(child.exception(), RuntimeError)
+
+    recorded = [await enqueue(each) for each in (waits_for_a_child, leaves_a_child)]
+    for task_id in recorded:
+        await asyncio.create_task(execute(task_id))
+    statuses = [(await get(task_id)).status for task_id in recorded]
+    assert statuses == ["failed", "succeeded"]
+
+
+@pytest.mark.parametrize("method", ["begin", "commit", "rollback", "close"])
+async def test_session_of_a_task_ends_with_it(method: str) -> None:
+    @must_happen(max_attempts=1)
+    async def ends_its_session(task: TaskContext) -> None:
+        await have_effect(task)
+        ended = getattr(task.session, method)()
+        if inspect.isawaitable(ended):
+            await ended
+
+    task_id = await enqueue(ends_its_session)
+    await execute(task_id)
+    row = await get(task_id)
+    assert (row.status, row.failures) == ("failed", 1)
+    assert "async with task.session.begin_nested()" in row.error
+    assert await effects(task_id) == []
+
+
+async def test_part_of_a_task_can_be_rolled_back() -> None:
+    @must_happen(max_attempts=1)
+    async def changes_its_mind(task: TaskContext) -> None:
+        await have_effect(task)
+        with contextlib.suppress(LookupError):
+            async with task.session.begin_nested():
+                await have_effect(task)
+                raise LookupError
+
+    task_id = await enqueue(changes_its_mind)
+    await execute(task_id)
+    assert await effects(task_id) == [1]
+
+
+async def test_task_that_ignores_its_time_limit_fails() -> None:
+    @must_happen(max_attempts=1, time_limit=0.05)
+    async def goes_on(task: TaskContext) -> None:
+        await have_effect(task)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    task_id = await enqueue(goes_on)
+    await execute(task_id)
+    row = await get(task_id)
+    assert (row.status, row.failures) == ("failed", 1)
+    assert row.error == "TimeoutError: exceeded its time limit of 0.05 s"
+    assert await effects(task_id) == []
 
 
 async def test_exit_is_named_in_the_error() -> None:

@@ -1,7 +1,14 @@
 """A database that goes away: without it, nothing is promised, and nothing is lost."""
 
+import copy
+from collections.abc import Iterator
+from uuid import UUID
+
+import httpx2
+import pytest
 from sqlalchemy import make_url
 
+from tests.delivery.support.proxy import Proxy
 from tests.delivery.support.service import Service
 from tests.delivery.support.waiting import eventually
 
@@ -60,3 +67,50 @@ def test_server_that_is_read_only_for_a_while(service: Service) -> None:
     later = [service.enqueue("probe") for _ in range(20)]
     assert service.wait_until_finished() == {"succeeded": 20}
     assert set(service.effects(later).values()) == {1}
+
+
+@pytest.fixture
+def proxy(service: Service) -> Proxy:
+    """Stands between a service and its database."""
+    url = make_url(service.database.url)
+    return Proxy(url.host or "127.0.0.1", url.port or 5432)
+
+
+@pytest.fixture
+def reaching(service: Service, proxy: Proxy) -> Iterator[Service]:
+    """A service, instead of the other one, that reaches its database by the proxy."""
+    for process in service.processes.values():
+        process.stop()
+
+    database = copy.copy(service.database)
+    url = make_url(database.url).set(host="127.0.0.1", port=proxy.port)
+    database.url = url.render_as_string(hide_password=False)
+    others = (service.servers, service.reaper)
+    reaching = Service(service.project, database, *others, STATEMENT_SECONDS="4")
+    try:
+        reaching.wait_until_ready()
+        yield reaching
+    finally:
+        reaching.stop()
+        proxy.refuse()
+
+
+def test_connections_that_fall_silent(reaching: Service, proxy: Proxy) -> None:
+    running = reaching.enqueue("probe", seconds=2)
+    reaching.wait_until_started(running)
+    proxy.silence()
+
+    request = {"name": "probe", "arguments": {}, "options": {}}
+    later: list[UUID] = []
+
+    def have_been_accepted() -> bool:
+        answer = reaching.http.post("/probes", json=request)
+        if answer.status_code == httpx2.codes.ACCEPTED:
+            later.append(UUID(answer.json()["id"]))
+        return len(later) == 20
+
+    eventually(have_been_accepted, what="20 requests are accepted")
+    # What was refused may be recorded nevertheless, if the commit was not answered.
+    statuses = reaching.wait_until_finished()
+    assert statuses.keys() == {"succeeded"}
+    assert set(reaching.effects([running, *later]).values()) == {1}

@@ -11,12 +11,13 @@ Returned = TypeVar("Returned")
 
 
 class Proxy:
-    """Forwards 127.0.0.1:`port` to a server, until told to refuse or to hang."""
+    """Forwards 127.0.0.1:`port` to a server, until told otherwise."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._silent: list[asyncio.Event] = []
         self._connections: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._listener: asyncio.Server | None = None
@@ -44,6 +45,10 @@ class Proxy:
         """Accept and keep connections, but pass nothing in either direction."""
         self._run(self._hang())
 
+    def silence(self) -> None:
+        """Keep the connections that there are, and pass nothing; forward new ones."""
+        self._run(self._silence())
+
     def _run(self, work: Coroutine[Any, Any, Returned]) -> Returned:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
 
@@ -58,8 +63,15 @@ class Proxy:
         await self._accept()
         self._flowing.clear()
 
-    async def _refuse(self) -> None:
+    async def _silence(self) -> None:
+        self._flowing.clear()
+        self._silent.append(self._flowing)
+        self._flowing = asyncio.Event()
         self._flowing.set()
+
+    async def _refuse(self) -> None:
+        for flowing in (self._flowing, *self._silent):
+            flowing.set()
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -70,22 +82,27 @@ class Proxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._connections.add(writer)
-        await self._flowing.wait()
+        flowing = self._flowing
+        await flowing.wait()
 
         with contextlib.suppress(OSError):
             server_reader, server_writer = await asyncio.open_connection(*self._target)
             self._connections.add(server_writer)
             await asyncio.gather(
-                self._pump(reader, server_writer), self._pump(server_reader, writer)
+                self._pump(reader, server_writer, flowing),
+                self._pump(server_reader, writer, flowing),
             )
         writer.close()
 
     async def _pump(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        flowing: asyncio.Event,
     ) -> None:
         with contextlib.suppress(OSError):
             while chunk := await source.read(65536):
-                await self._flowing.wait()
+                await flowing.wait()
                 sink.write(chunk)
                 await sink.drain()
         sink.close()

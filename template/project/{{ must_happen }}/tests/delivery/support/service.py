@@ -30,6 +30,7 @@ class Service(Parts):
         database: Database,
         servers: Mapping[str, Server],
         reaper: Reaper,
+        **settings: str,
     ) -> None:
         self.project = project
         self.database = database
@@ -45,6 +46,7 @@ class Service(Parts):
             "LEASE_SECONDS": str(LEASE_SECONDS),
             "PORT": str(port),
             **self.settings,
+            **settings,
         }
 
         self.http = httpx2.Client(
