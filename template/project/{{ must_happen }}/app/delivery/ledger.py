@@ -115,10 +115,11 @@ FIND = select(columns.id, columns.name, columns.key).join(_to_find.table, _is_sa
 
 async def record(session: AsyncSession, calls: Sequence[BoundTask]) -> list[Recorded]:
     """Insert tasks into the session's transaction: they exist only if that commits."""
+    # With a moment given, all other bits are random: nobody can guess one from another.
+    ids = sorted(uuid7(nanoseconds=time.time_ns()) for _ in calls)
     rows: list[dict[str, Any]] = [
         {
-            # With a moment given, all other bits are random, and nobody can guess it.
-            "id": uuid7(nanoseconds=time.time_ns()),
+            "id": task_id,
             "name": call.task.name,
             "arguments": call.arguments,
             "queue": call.task.queue,
@@ -128,7 +129,7 @@ async def record(session: AsyncSession, calls: Sequence[BoundTask]) -> list[Reco
             "at": call.task.at,
             "delay": call.task.delay.total_seconds(),
         }
-        for call in calls
+        for task_id, call in zip(ids, calls, strict=True)
     ]
     # Two that record the same keys wait for each other in one order.
     in_order = sorted(rows, key=lambda row: (row["name"], row["key"] or ""))
