@@ -13,6 +13,8 @@ import asyncpg
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.settings import settings
+
 WRITES = (
     "CREATE TABLE model_writes"
     " (kind TEXT NOT NULL, task_id TEXT NOT NULL, attempt INTEGER)"
@@ -192,5 +194,5 @@ def open_storage(engine: AsyncEngine, loop: asyncio.AbstractEventLoop) -> Storag
     """Return the view of the database behind the engine."""
     if engine.dialect.name == "sqlite":
         return SQLite(str(engine.url.database))
-    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    url = settings.database_url.replace("+asyncpg", "")
     return loop.run_until_complete(PostgreSQL.connect(url))
