@@ -13,6 +13,11 @@ class Planted(NamedTuple):
 
 _HELD = "is_held = and_(is_running, columns.attempts == batch.columns.attempt)"
 _STARTABLE = ".where(_is_due | is_published)"
+# Past the session of a task, which refuses it.
+_COMMITTED = (
+    "    if own := context.opened_session:\n"
+    "        await super(type(own), own).commit()\n"
+)
 _RENEW = "RENEW = _fenced(_to_renew, wake_at=from_now(_to_renew.columns.lease))"
 _RENEW_ALSO = (
     "RENEW = BatchStatement(\n"
@@ -64,20 +69,16 @@ _FENCE = {
     ),
     "success in a transaction of its own": Planted(
         "    marked = await session.execute(",
-        "    await session.commit()\n    marked = await session.execute(",
+        "    await AsyncSession.commit(session)\n    marked = await session.execute(",
     ),
     "what a failed attempt wrote is kept": Planted(
         "    await context.close()\n    status = ",
-        "    if context.opened_session:\n"
-        "        await context.opened_session.commit()\n"
-        "    status = ",
+        f"{_COMMITTED}    status = ",
         "execution.py",
     ),
     "lost lease goes unnoticed": Planted(
         "    if not is_recorded:\n",
-        "    if context.opened_session:\n"
-        "        await context.opened_session.commit()\n"
-        "    if not is_recorded:\n",
+        f"{_COMMITTED}    if not is_recorded:\n",
         "execution.py",
     ),
 }
