@@ -103,6 +103,8 @@ class Keeper:
             lease.give_back()
 
     async def _announce_shutdown(self) -> None:
+        if not self._held:
+            return
         try:
             await ledger.announce_shutdown([each.claim for each in self._held.values()])
         except Exception as error:
