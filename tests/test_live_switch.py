@@ -157,6 +157,8 @@ def switch_under_load(
         ("celery-redis", "dramatiq-rabbitmq"),
         ("dramatiq-redis", "arq-redis"),
         ("arq-redis", "celery-rabbitmq"),
+        ("celery-rabbitmq", "dramatiq-rabbitmq"),
+        ("dramatiq-rabbitmq", "celery-rabbitmq"),
         ("postgresql", "celery-redis"),
         ("celery-redis", "postgresql"),
         ("dramatiq-rabbitmq", "postgresql"),

@@ -11,7 +11,7 @@ from tests.delivery.support.servers import OwnServer, program
 NO_SPACE = "1000GB"
 """More free space than any disk has."""
 
-TASKS = re.compile(r"default(\.DQ)?|celery_delayed_\d+")
+TASKS = re.compile(r"(celery\.)?default(\.DQ)?|celery_delayed_\d+")
 """RabbitMQ's queues of tasks, without those of events, commands and dead letters."""
 
 
