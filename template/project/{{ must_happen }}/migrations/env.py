@@ -3,7 +3,7 @@
 import asyncio
 
 from alembic import context
-from sqlalchemy import Connection, NullPool
+from sqlalchemy import Connection, NullPool, func, select
 
 import app.delivery.table
 import app.models  # noqa: F401 -- imported so that autogenerate sees its tables
@@ -21,7 +21,10 @@ def run_offline() -> None:
 
 
 def run(connection: Connection) -> None:
-    """Migrate over an open connection, in one transaction on SQLite too."""
+    """Migrate over an open connection, in one transaction on SQLite too.
+
+    Of several that start together, each waits for the one before it.
+    """
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
@@ -29,6 +32,9 @@ def run(connection: Connection) -> None:
         transactional_ddl=True,
     )
     with context.begin_transaction():
+        if connection.dialect.name == "postgresql":
+            lock = func.pg_advisory_xact_lock(func.hashtext("alembic_version"))
+            connection.execute(select(lock))
         context.run_migrations()
 
 

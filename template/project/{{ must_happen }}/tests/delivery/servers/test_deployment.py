@@ -1,5 +1,9 @@
 """Processes of different releases side by side, deployed in whichever order."""
 
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.delivery.support.database import sibling
 from tests.delivery.support.service import Service
 from tests.delivery.support.waiting import eventually
 
@@ -32,3 +36,20 @@ def test_task_waits_for_a_worker_that_knows_it(service: Service) -> None:
     service.database.run("UPDATE tasks SET wake_at = now() WHERE status = 'queued'")
     service.wait_for(task)
     assert service.effects([task, neighbour]) == {task: 1, neighbour: 1}
+
+
+def test_replicas_that_migrate_together_take_turns(service: Service) -> None:
+    name = f"tests_{secrets.token_hex(6)}"
+    url = sibling(service.postgresql.url, name)
+    service.database.run(f"CREATE DATABASE {name}")
+
+    try:
+        with ThreadPoolExecutor(4) as replicas:
+            migrating = [
+                replicas.submit(service.project.migrate, url, service.reaper)
+                for _ in range(4)
+            ]
+        for each in migrating:
+            each.result()
+    finally:
+        service.database.run(f"DROP DATABASE {name} WITH (FORCE)")
