@@ -267,7 +267,7 @@ _OTHERS = {
         "relay.py",
     ),
     "relay takes back what has begun": Planted(
-        ".where(is_published, *which)", ".where(*which)"
+        ".where(is_published, *which)", ".where(unfinished, *which)"
     ),
     "lost without regard to age": Planted(
         ".where(is_published, columns.queue == queue, is_old)",
