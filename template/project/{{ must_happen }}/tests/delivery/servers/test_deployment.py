@@ -3,7 +3,7 @@
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.delivery.support.database import sibling
+from tests.delivery.support.database import Database, sibling
 from tests.delivery.support.service import Service
 from tests.delivery.support.waiting import eventually
 
@@ -42,14 +42,23 @@ def test_replicas_that_migrate_together_take_turns(service: Service) -> None:
     name = f"tests_{secrets.token_hex(6)}"
     url = sibling(service.postgresql.url, name)
     service.database.run(f"CREATE DATABASE {name}")
+    database = Database(url)
+    turn = "SELECT pg_advisory_xact_lock(hashtext('alembic_version'))"
+    waiting = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    )
 
-    try:
-        with ThreadPoolExecutor(4) as replicas:
+    with ThreadPoolExecutor(4) as replicas:
+        with database.uncommitted(turn):
             migrating = [
                 replicas.submit(service.project.migrate, url, service.reaper)
                 for _ in range(4)
             ]
+            eventually(
+                lambda: database.value(waiting) == 4, what="four wait for their turn"
+            )
         for each in migrating:
             each.result()
-    finally:
-        service.database.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    database.close()
+    service.database.run(f"DROP DATABASE {name} WITH (FORCE)")
