@@ -84,6 +84,7 @@ def _ask(lab: Lab, project: Project, url: str) -> float:
                 answer.read()
             times.append((time.perf_counter() - began) * 1000)
             time.sleep(0.1)
+
         return median(times)
     finally:
         api.stop()

@@ -243,6 +243,7 @@ def _highlights(result: Result) -> list[Highlight]:
             result, f"{HANGING}, median", BROKER_UP
         ),
     }
+
     worst = {
         text: (min if "throughput" in rows[0].what else max)(rows, key=median_ratio)
         for text, rows in found.items()

@@ -82,11 +82,13 @@ class Opponent(ABC):
     def _running(self, processes: int) -> Iterator[Sequence[Process]]:
         self._gate.unlink(missing_ok=True)
         workers: list[Process] = []
+
         try:
             for index in range(processes):
                 log = f"{self._gate.stem}-{index}"
                 (self.lab.folder / f"{log}.log").unlink(missing_ok=True)
                 workers.append(self.start(log))
+
             for worker in workers:
                 eventually(partial(_is_ready, worker), "a worker is ready")
             self._gate.touch()

@@ -60,12 +60,14 @@ async def main(seconds: float, how: str | None) -> None:
             *command, stdout=asyncio.subprocess.PIPE
         )
         await pruning.stdout.readline()
+
     try:
         taken = await claim(seconds, pruning)
     finally:
         if pruning and pruning.returncode is None:
             pruning.kill()
             await pruning.wait()
+
     await database_engine.dispose()
     print(json.dumps(taken))  # noqa: T201 - its answer
 

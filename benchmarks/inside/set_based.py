@@ -57,6 +57,7 @@ class Worker:
         """Fill places as they become free."""
         statement = await self._claiming.prepare(CLAIM)
         loop = asyncio.get_running_loop()
+
         while True:
             self._has_place.clear()
             if free := CONCURRENCY - self._running:

@@ -1,11 +1,13 @@
 """Record tasks outside a request, look at them, and change them."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, ParamSpec
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
-from app.database import session_factory
+from app.database import database_engine, session_factory
 from app.delivery import BoundTask, Enqueuer, MustHappenTask, ledger
 from app.delivery.due import DueTasks
 from app.delivery.table import columns, from_now, task_table
@@ -70,3 +72,18 @@ async def effects(task_id: UUID) -> list[int]:
             select(Effect.attempt).where(Effect.task_id == task_id)
         )
         return list(found)
+
+
+@contextlib.contextmanager
+def sent() -> Iterator[list[str]]:
+    """Yield the statements that are sent to the database meanwhile."""
+    statements: list[str] = []
+
+    def note(*args: Any) -> None:
+        statements.append(args[2])
+
+    event.listen(database_engine.sync_engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(database_engine.sync_engine, "before_cursor_execute", note)

@@ -1,7 +1,6 @@
 """A task exists if and only if the transaction that enqueued it is committed."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,9 +9,8 @@ from uuid import UUID
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
-from sqlalchemy import event
 
-from app.database import database_engine, session_factory
+from app.database import session_factory
 from app.delivery import (
     BoundTask,
     Enqueuer,
@@ -24,7 +22,7 @@ from app.delivery import (
 from app.delivery.definitions import EARLIEST, LATEST, TEN_YEARS
 from app.delivery.execution import execute
 from app.main import app
-from tests.delivery.bare.recorded import due, enqueue, get
+from tests.delivery.bare.recorded import due, enqueue, get, sent
 from tests.delivery.support.probe_tasks import (
     notes,
     probe,
@@ -307,21 +305,6 @@ async def test_arguments_are_validated_when_they_are_bound() -> None:
 async def test_none_of_many_is_none(query: Query) -> None:
     assert await enqueue_many() == []
     assert query("SELECT * FROM tasks") == []
-
-
-@contextlib.contextmanager
-def sent() -> Iterator[list[str]]:
-    """Yield the statements that are sent to the database meanwhile."""
-    statements: list[str] = []
-
-    def note(*args: Any) -> None:
-        statements.append(args[2])
-
-    event.listen(database_engine.sync_engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(database_engine.sync_engine, "before_cursor_execute", note)
 
 
 async def test_thousands_are_recorded_by_one_statement(query: Query) -> None:

@@ -1,8 +1,6 @@
 """What concurrent tasks ask of the ledger is sent together and answered to each."""
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +10,15 @@ from sqlalchemy import event
 
 from app.database import database_engine, session_factory
 from app.delivery import ledger
-from tests.delivery.bare.recorded import alter, claim, due, enqueue, get, let_wake
+from tests.delivery.bare.recorded import (
+    alter,
+    claim,
+    due,
+    enqueue,
+    get,
+    let_wake,
+    sent,
+)
 from tests.delivery.support.probe_tasks import probe
 from tests.delivery.support.waiting import WITHIN_SECONDS
 
@@ -22,21 +28,6 @@ async def waiting_tasks(number: int) -> list[UUID]:
     task_ids = [await enqueue(probe) for _ in range(number)]
     await let_wake(*task_ids)
     return task_ids
-
-
-@contextlib.contextmanager
-def sent() -> Iterator[list[str]]:
-    """Yield the statements that are sent to the database meanwhile."""
-    statements: list[str] = []
-
-    def note(*args: Any) -> None:
-        statements.append(args[2])
-
-    event.listen(database_engine.sync_engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(database_engine.sync_engine, "before_cursor_execute", note)
 
 
 async def test_a_statement_serves_all_who_came_while_the_last_one_was_sent() -> None:
