@@ -58,13 +58,14 @@ _TOOLS = {
 
 @dataclass(frozen=True)
 class Result:
-    """How one step ended; `tests` counts those that ran."""
+    """How one step ended; `tests` counts those that ran, with those that failed."""
 
     step: Step
     ok: bool
     seconds: float
     output: str = ""
     tests: int = 0
+    tests_failed: int = 0
 
 
 @dataclass
@@ -183,15 +184,18 @@ def _run_tests(step: Step, project: Path) -> Result:
             )
         suites = list(ET.parse(record).iter("testsuite"))  # noqa: S314 - our own
 
-    ran, skipped = (
-        sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "skipped")
+    ran, skipped, failed, errors = (
+        sum(int(suite.get(key, 0)) for suite in suites)
+        for key in ("tests", "skipped", "failures", "errors")
     )
 
     output = outcome.output + (
         f"\n{skipped} skipped: every test must run" if skipped else ""
     )
     return Result(
-        step, outcome.ok and not skipped, outcome.seconds, output, ran - skipped
+        *(step, outcome.ok and not skipped, outcome.seconds, output),
+        tests=ran - skipped,
+        tests_failed=failed + errors,
     )
 
 

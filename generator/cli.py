@@ -22,7 +22,7 @@ from generator.rendering import find_template
 from generator.update import UpdateOptions, update_project
 from generator.variants import PYTHONS, VARIANTS, find_variants
 from hooks import before
-from hooks.commands import stop_all
+from hooks.commands import forget_repository, stop_all
 from hooks.refusal import Refusal
 
 app = typer.Typer(
@@ -146,6 +146,7 @@ def main() -> None:
     """Run the command; a refusal is one line and exit code 2."""
     # What we start lives in sessions of its own: end it when we are told to end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    forget_repository()
 
     try:
         _join_others()

@@ -37,6 +37,8 @@ class Progress:
     def on_result(self, report: Report, result: Result) -> None:
         """Say how a step ended, and everything that a failed one had to say."""
         line = f"{report.variant.name:<18} {result.step:<11} {result.seconds:6.1f} s  "
+        if result.tests_failed:
+            line += f"{result.tests_failed} of "
         if result.tests:
             line += f"{result.tests} tests "
         if not result.ok:

@@ -19,6 +19,9 @@ _OURS = (
     "PYTHONDONTWRITEBYTECODE",
     "PYTHONHOME",
     "PYTHONPATH",
+    "UV_FROZEN",
+    "UV_LOCKED",
+    "UV_NO_SYNC",
     "UV_PROJECT_ENVIRONMENT",
     "VIRTUAL_ENV",
 )
@@ -43,6 +46,18 @@ class Outcome:
         """The line that most likely says what went wrong."""
         lines = [line for line in self.output.splitlines() if line.strip()]
         return lines[-1].strip() if lines else "no output"
+
+
+def forget_repository() -> None:
+    """Forget in whose hook we run: git is told which repository is meant.
+
+    Copier, too, runs git in our environment.
+    """
+    with suppress(FileNotFoundError):
+        command = ["git", "rev-parse", "--local-env-vars"]
+        named = subprocess.run(command, capture_output=True, text=True, check=False)
+        for name in named.stdout.split():
+            os.environ.pop(name, None)
 
 
 def uv(*arguments: str) -> list[str]:

@@ -27,9 +27,11 @@ LONG = ("test_lived_in.py", "test_check.py", "test_live_switch.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the round of a lived-in project run every test at every stop."""
+    """Let the lived-in project and the live switch leave nothing out."""
     parser.addoption(
-        "--full", action="store_true", help="all tests of a lived-in project"
+        "--full",
+        action="store_true",
+        help="all tests of a lived-in project, and all pairs of engines",
     )
 
 

@@ -147,7 +147,7 @@ class Deployment:
         port = free_port()
         self._project = project
         self._settings = {**settings, "PORT": str(port)}
-        self._url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}"
         self._token = settings["OPERATOR_TOKEN"]
         self.processes: dict[str, Process] = {}
         self.kinds = tuple(read_procfile(project))
@@ -169,7 +169,7 @@ class Deployment:
     def request(self, path: str, body: object | None = None) -> Any:
         """Send a request as an operator, and return what the answer holds."""
         request = urllib.request.Request(
-            f"{self._url}{path}",
+            f"{self.url}{path}",
             data=None if body is None else json.dumps(body).encode(),
             headers={
                 "Authorization": f"Bearer {self._token}",

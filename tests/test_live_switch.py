@@ -25,6 +25,18 @@ BURST = 150
 LONG = 10
 """Each so manieth parcel takes longer than the old workers are given to end."""
 
+SOME = [
+    ("celery-redis", "dramatiq-rabbitmq"),
+    ("dramatiq-redis", "arq-redis"),
+    ("arq-redis", "celery-rabbitmq"),
+    ("celery-rabbitmq", "dramatiq-rabbitmq"),
+    ("dramatiq-rabbitmq", "celery-rabbitmq"),
+    ("postgresql", "celery-redis"),
+    ("celery-redis", "postgresql"),
+    ("dramatiq-rabbitmq", "postgresql"),
+]
+"""Each engine is left and taken, and so is each broker."""
+
 GRACE_SECONDS = 4.0
 KINDS = ("queued", "retrying", "running", "succeeded")
 
@@ -151,19 +163,14 @@ def switch_under_load(
     return left
 
 
-@pytest.mark.parametrize(
-    ("source", "target"),
-    [
-        ("celery-redis", "dramatiq-rabbitmq"),
-        ("dramatiq-redis", "arq-redis"),
-        ("arq-redis", "celery-rabbitmq"),
-        ("celery-rabbitmq", "dramatiq-rabbitmq"),
-        ("dramatiq-rabbitmq", "celery-rabbitmq"),
-        ("postgresql", "celery-redis"),
-        ("celery-redis", "postgresql"),
-        ("dramatiq-rabbitmq", "postgresql"),
-    ],
-)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Take some pairs of engines, or with `--full` all of them."""
+    names = [variant.name for variant in VARIANTS.values() if variant.must_happen]
+    is_full = metafunc.config.getoption("full")
+    pairs = itertools.permutations(names, 2) if is_full else SOME
+    metafunc.parametrize(("source", "target"), list(pairs))
+
+
 def test_every_task_succeeds_once(
     source: str, target: str, template: Template, tmp_path: Path
 ) -> None:

@@ -42,6 +42,22 @@ def git(project: Path, *arguments: str) -> str:
     return ran.stdout
 
 
+def test_the_repository_of_a_hook_is_not_the_projects(
+    musthappen: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in git(tmp_path, "rev-parse", "--local-env-vars").split():
+        if not name.startswith("GIT_CONFIG"):
+            monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "0")
+
+    made = musthappen("new", "shop", "--defaults", "--no-install", "--no-pre-commit")
+
+    assert made.returncode == 0, made.stderr
+    assert "_commit: " in (tmp_path / "shop" / ANSWERS).read_text()
+    assert (tmp_path / "shop/.git").is_dir()
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_its_next_steps_give_a_service_that_runs_a_task(
     variant: Variant, musthappen: Command, tmp_path: Path
 ) -> None:

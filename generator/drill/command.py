@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from generator.drill.references import REFERENCES
 from generator.drill.report import Progress
 from generator.drill.session import Result
 from generator.drill.session import drill as drill_copy
-from generator.drill.target import Target, find_targets, prepare
+from generator.drill.target import Target, find_pgbouncer, find_targets, prepare
 from generator.options import Template
 from generator.rendering import find_template
 from hooks import before
@@ -207,7 +207,14 @@ def _plan(
 
     if not plan:
         raise Refusal(f"none of these faults applies on {settings.database}")
+    _check_programs({name for _, chosen in plan for name in chosen})
     return plan
+
+
+def _check_programs(names: Collection[str]) -> None:
+    for name in sorted(names):
+        if FAULTS[name].needs_pgbouncer and find_pgbouncer() is None:
+            raise Refusal(f"{name}: no PgBouncer: install pgbouncer")
 
 
 def _find_faults(names: Sequence[str]) -> list[str]:

@@ -133,6 +133,11 @@ def _check_broker(name: str, broker: str) -> None:
         raise Refusal(f"{name}: no RabbitMQ: install rabbitmq-server")
 
 
+def find_pgbouncer() -> str | None:
+    """Return the program, which Debian keeps off the PATH of most users."""
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:{_SBIN}")
+
+
 def find_rabbitmq() -> str | None:
     """Return the server program, which Debian keeps off the PATH of most users."""
     return shutil.which("rabbitmq-server", path=f"{os.environ.get('PATH', '')}:{_SBIN}")

@@ -106,6 +106,10 @@ class Connection:
         """Close it at once."""
         self.real.terminate()
 
+    async def execute(self, statement: str) -> Any:
+        """Set something for the connection."""
+        return await self.real.execute(statement)
+
     async def fetch(self, *args: Any) -> Any:
         """Send a statement, between two moments."""
         if fuse.burn():

@@ -126,7 +126,7 @@ def _start(order: Order, servers: Servers, name: str) -> Run:
         order,
         servers,
         say,
-        through_proxy=FAULTS[name].through_proxy,
+        fault=FAULTS[name],
         overrides=OVERRIDES.get(name),
     )
 

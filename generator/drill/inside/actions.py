@@ -21,6 +21,9 @@ GRACE_SECONDS = 5.0
 BUSY_KILLS = 12
 DOWN_SECONDS = 3.0
 FULL_SECONDS = 10.0
+READ_ONLY_SECONDS = 10.0
+SILENT_SECONDS = 30.0
+"""Longer than a statement waits for its answer, by default."""
 HOUR = 3600.0
 
 
@@ -174,6 +177,49 @@ def database_restarted(run: Run) -> None:
         run.interrupt("connections cut", lambda _: _cut_connections(run))
 
 
+def database_silent(run: Run) -> None:
+    """Pass nothing on any more between the service and PostgreSQL but new connections.
+
+    As when another machine has taken its address over without a word.
+    """
+    with run.load(seconds=2 * SILENT_SECONDS):
+        for share in (0.2, 0.6):
+            run.wait_until_sent(share)
+            run.start_long_tasks()
+            with run.fault("connections silent"):
+                _silence(run)
+                run.wait_until_running_again()
+
+
+def database_read_only(run: Run) -> None:
+    """Let PostgreSQL refuse to write for a while, to old and to new connections."""
+    with run.load(seconds=2 * READ_ONLY_SECONDS):
+        run.wait_until_sent(0.25)
+        run.start_long_tasks()
+        with run.fault("database read-only"):
+            _refuse_writes(run, READ_ONLY_SECONDS)
+            run.wait_until_running_again()
+
+
+def pgbouncer_sessions(run: Run) -> None:
+    """SIGKILL PgBouncer and start it again, then the worker, twice."""
+    assert run.pgbouncer is not None
+    with run.load():
+        for share in (0.2, 0.6):
+            run.wait_until_sent(share)
+            run.start_long_tasks()
+            with run.fault("PgBouncer killed"):
+                run.pgbouncer.kill()
+                run.pgbouncer.start()
+                run.wait_until_running_again()
+            run.interrupt("worker killed", lambda _: run.service.worker.kill())
+
+
+def pgbouncer_transactions(run: Run) -> None:
+    """Do the same where each transaction may have another connection."""
+    pgbouncer_sessions(run)
+
+
 def relay_killed(run: Run) -> None:
     """SIGKILL the relay, three times, then run two of them."""
     with run.load():
@@ -297,6 +343,8 @@ def _all_actions(run: Run) -> list[Callable[[Run], None]]:
             _terminate,
             _restart_database,
             _cut_connections,
+            _silence,
+            lambda run: _refuse_writes(run, DOWN_SECONDS),
         ]
     if run.order.engine in POOLED and not run.service.is_embedded:
         actions.append(lambda run: _kill_one(run.start_long_tasks()))
@@ -369,6 +417,20 @@ def _restart_database(run: Run) -> None:
 def _cut_connections(run: Run) -> None:
     assert run.servers.databases is not None
     run.servers.databases.cut_connections()
+
+
+def _silence(run: Run) -> None:
+    assert run.database_proxy is not None
+    run.database_proxy.silence()
+
+
+def _refuse_writes(run: Run, seconds: float) -> None:
+    assert run.servers.databases is not None
+    run.servers.databases.set_read_only(is_read_only=True)
+    try:
+        time.sleep(seconds)
+    finally:
+        run.servers.databases.set_read_only(is_read_only=False)
 
 
 def _poison_once(run: Run) -> None:

@@ -86,6 +86,14 @@ class PostgresqlServer:
         self._server.run(f"CREATE DATABASE {name} TEMPLATE drill_template")
         return Database(sibling(self.url, name))
 
+    def set_read_only(self, *, is_read_only: bool) -> None:
+        """Refuse or accept writes from now on, by whichever connection."""
+        value = "on" if is_read_only else "off"
+        self._server.run(
+            f"ALTER SYSTEM SET default_transaction_read_only = {value}",
+            "SELECT pg_reload_conf()",
+        )
+
     def cut_connections(self) -> None:
         """End every other connection to the server."""
         with contextlib.suppress(Exception):

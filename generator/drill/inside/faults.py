@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 POOLED = frozenset({"celery", "dramatiq"})
 BROKERED = POOLED | {"arq"}
 EVERY_ENGINE = BROKERED | {"postgresql"}
+POOL_MODES = ("session", "transaction")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,17 @@ class Fault:
 
     through_proxy: bool = False
     """Whether the service reaches its broker through a proxy that can fail."""
+
+    before_database: str = ""
+    """What the service reaches PostgreSQL through: a proxy that can fail, or PgBouncer.
+
+    PgBouncer's is the name of its pool mode.
+    """
+
+    @property
+    def needs_pgbouncer(self) -> bool:
+        """Whether PgBouncer has to be installed."""
+        return self.before_database in POOL_MODES
 
     def applies(
         self, engine: str, database: str, *, is_reference: bool = False
@@ -128,6 +140,29 @@ FAULTS = {
             api_may_fail=True,
         ),
         Fault(
+            "database-silent",
+            "open connections to PostgreSQL fall silent, new ones work",
+            needs_ledger=True,
+            api_may_fail=True,
+            before_database="proxy",
+        ),
+        Fault(
+            "database-read-only",
+            "PostgreSQL refuses to write, as a demoted primary does",
+            needs_ledger=True,
+            api_may_fail=True,
+        ),
+        *(
+            Fault(
+                f"pgbouncer-{mode}s",
+                f"SIGKILL PgBouncer, in {mode} mode, and workers behind it",
+                needs_ledger=True,
+                api_may_fail=True,
+                before_database=mode,
+            )
+            for mode in POOL_MODES
+        ),
+        Fault(
             "relay-killed",
             "SIGKILL the relay, then run two of them",
             engines=BROKERED,
@@ -171,6 +206,7 @@ FAULTS = {
             needs_ledger=True,
             api_may_fail=True,
             through_proxy=True,
+            before_database="proxy",
         ),
     )
 }

@@ -15,7 +15,9 @@ from tests.delivery.support.proxy import Proxy
 from tests.delivery.support.reaper import Reaper
 from tests.delivery.support.servers import OwnServer
 
+from . import pgbouncer
 from .books import Books, PostgresqlServer, SqliteBooks, started, unfinished
+from .faults import Fault
 from .load import Load
 from .order import Order
 from .service import Service
@@ -59,7 +61,7 @@ class Run:
         servers: Servers,
         say: Callable[[str], None],
         *,
-        through_proxy: bool = False,
+        fault: Fault,
         overrides: dict[str, dict[str, str]] | None = None,
     ) -> None:
         self.order = order
@@ -74,7 +76,10 @@ class Run:
         self.folder.mkdir()
 
         self.books = self._open_books()
-        self.proxy = self._start_proxy() if through_proxy else None
+        self.proxy = self._start_proxy() if fault.through_proxy else None
+        self.database_proxy: Proxy | None = None
+        self.pgbouncer: OwnServer | None = None
+        self.database_url = self._reach_database(fault)
         port = free_port()
         self.service = Service(
             *(servers.folder, port, self._settings(port), servers.reaper),
@@ -92,10 +97,24 @@ class Run:
             return None
         return Proxy("127.0.0.1", _port_of(self.servers.broker.url))
 
+    def _reach_database(self, fault: Fault) -> str:
+        """Put before the database what the fault asks for, and return its URL there."""
+        url = self.books.url
+        if not fault.before_database or self.servers.databases is None:
+            return url
+
+        if fault.before_database == "proxy":
+            self.database_proxy = Proxy("127.0.0.1", _port_of(url))
+            return url.replace(str(_port_of(url)), str(self.database_proxy.port))
+        self.pgbouncer = pgbouncer.start(
+            url, fault.before_database, self.folder, self.servers.reaper
+        )
+        return self.pgbouncer.url
+
     def _settings(self, port: int) -> dict[str, str]:
         """Return what the processes of the service are started with."""
         settings = {
-            "DATABASE_URL": self.books.url,
+            "DATABASE_URL": self.database_url,
             "OPERATOR_TOKEN": secrets.token_urlsafe(),
             "LEASE_SECONDS": str(self.order.lease),
             "PORT": str(port),
@@ -297,8 +316,11 @@ class Run:
         """Stop the processes."""
         self.service.stop()
         self.books.close()
-        if self.proxy is not None:
-            self.proxy.refuse()
+        for proxy in (self.proxy, self.database_proxy):
+            if proxy is not None:
+                proxy.refuse()
+        if self.pgbouncer is not None:
+            self.pgbouncer.stop()
 
     def rows(self, statement: str) -> Sequence[Any]:
         """Run a query in the run's database."""

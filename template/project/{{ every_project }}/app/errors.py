@@ -1,9 +1,16 @@
 """Answer requests that do not fit, whatever is in them."""
 
 import json
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The body cannot be read."},
+    413: {"description": "The body is too large."},
+}
+"""What any route may answer, for the documentation."""
 
 
 async def refuse_request(request: Request, error: RequestValidationError) -> Response:

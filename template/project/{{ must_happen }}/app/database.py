@@ -4,6 +4,7 @@ That goes for a place in the pool, for the server and its answers, and for the l
 SQLite.
 """
 
+import asyncio
 import socket
 import sqlite3
 from functools import partial
@@ -170,6 +171,27 @@ def _end_transaction(connection: Any, _: object, state: PoolResetState) -> None:
         connection.rollback()
 
 
+class _OneLoop:
+    """Keeps a pool's connections to the event loop that uses them first.
+
+    In another one, as `asyncio.run` in the thread of a `def` task starts it, whoever
+    waits for a connection may wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def check(self, *_: object) -> None:
+        """Raise RuntimeError if the connection is taken out in another event loop."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop and self._loop and self._loop.is_running():
+            raise RuntimeError(
+                "this event loop has no use for the connections of the process's: "
+                "declare what uses the database with `async def`"
+            )
+        self._loop = loop
+
+
 # SQLite runs one transaction at a time: here the next one waits its turn, there it
 # would poll.
 _pool_size, _max_overflow = (1, 0) if IS_SQLITE else (10, 20)
@@ -180,6 +202,7 @@ database_engine = create_database_engine(
     max_overflow=_max_overflow,
     pool_timeout=CONNECT_SECONDS,
 )
+event.listen(database_engine.sync_engine, "checkout", _OneLoop().check)
 session_factory = async_sessionmaker(
     database_engine,
     expire_on_commit=False,

@@ -24,6 +24,20 @@ class Order(Base):
     )
 
 
+class IdempotencyKey(Base):
+    """A client's name for the request by which it placed an order.
+
+    It may be deleted once the client does not repeat that request any more.
+    """
+
+    __tablename__ = "idempotency_keys"
+
+    client: Mapped[str] = mapped_column(String(320), primary_key=True)
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    order_id: Mapped[UUID] = mapped_column(ForeignKey("orders.id"))
+    task_id: Mapped[UUID]
+
+
 class Payment(Base):
     """A charge that was made for an order."""
 

@@ -1,6 +1,7 @@
 """The worked example with real servers, and with workers that die."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 from tests.delivery.support.service import Service
@@ -36,6 +37,14 @@ def test_order_is_charged_once(service: Service) -> None:
     assert service.wait_until_finished() == {"succeeded": 2}
     assert service.http.get(f"/orders/{accepted['order_id']}").json()["paid"] is True
     assert payments(service, [accepted]) == [1]
+
+
+def test_order_is_placed_once_by_requests_at_the_same_time(service: Service) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        placed = list(threads.map(lambda _: order(service, key="the same"), range(24)))
+    assert all(each == placed[0] for each in placed)
+    assert service.wait_until_finished() == {"succeeded": 2}
+    assert payments(service, placed[:1]) == [1]
 
 
 def test_orders_are_charged_once_whatever_is_killed(service: Service) -> None:

@@ -2,14 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import BackgroundTasks, Depends
+from fastapi import Depends
 
 from app.delivery import Enqueuer
+from app.delivery.after_response import Calls
 
 
-async def get_tasks(background_tasks: BackgroundTasks) -> Enqueuer:
+async def get_tasks(calls: Calls) -> Enqueuer:
     """Return what enqueues tasks for this request; `def` would take a thread for it."""
-    return Enqueuer(background_tasks)
+    return Enqueuer(calls)
 
 
 Tasks = Annotated[Enqueuer, Depends(get_tasks)]

@@ -92,17 +92,18 @@ def prepare(task: NiceToHaveTask[P], *args: P.args, **kwargs: P.kwargs) -> Call:
 
 
 async def run_calls(calls: list[Call]) -> None:
-    """Run calls in order; one that fails is logged and counted, and the next one runs.
+    """Take calls out and run them; one that fails is logged and counted.
 
     A cancellation (the end of the server's grace period) drops the rest, each logged by
     name.
     """
-    for position, (task, call) in enumerate(calls):
+    while calls:
+        task, call = calls.pop(0)
         try:
             async with asyncio.timeout(task.time_limit):
                 await _run(task, call)
         except asyncio.CancelledError:
-            for dropped, _ in calls[position:]:
+            for dropped, _ in [(task, call), *calls]:
                 outcomes.labels(dropped.name, "dropped").inc()
                 logger.warning("dropped %s: the process is shutting down", dropped.name)
             raise

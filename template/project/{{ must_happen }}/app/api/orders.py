@@ -2,14 +2,15 @@
 
 from decimal import Decimal
 from typing import Annotated
-from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Header, HTTPException, Response
 from pydantic import BaseModel, EmailStr, Field
 from sqlalchemy import exists, select
+from sqlalchemy.exc import IntegrityError
 
 from app.dependencies import Session, Tasks
-from app.models import Order, Payment
+from app.models import IdempotencyKey, Order, Payment
 from app.tasks.orders import charge_card
 
 router = APIRouter(prefix="/orders", tags=["orders"])
@@ -42,32 +43,51 @@ async def create_order(
     session: Session,
     tasks: Tasks,
     response: Response,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+    idempotency_key: Annotated[
+        str | None, Header(min_length=1, max_length=200, pattern=r"^[^\x00]*$")
+    ] = None,
 ) -> Accepted:
     """Record an order and the task that charges it, in one transaction.
 
-    A request that repeats an `Idempotency-Key` is answered like the first and changes
-    nothing, or refused when the first one's task is past its retention.
+    A request that repeats a client's `Idempotency-Key` is answered like the first and
+    changes nothing.
     """
-    order_id = uuid4()
-    if idempotency_key:
-        order_id = uuid5(NAMESPACE_URL, f"orders/{idempotency_key}")
-
-    charge = await tasks.enqueue(charge_card.using(key=str(order_id)), order_id)
-    if charge.created:
-        if idempotency_key and await session.get(Order, order_id) is not None:
-            raise HTTPException(409, "this Idempotency-Key was used long ago")
-        session.add(Order(id=order_id, email=order.email, amount=order.amount))
+    if idempotency_key is None:
+        accepted = await _place(order, session, tasks)
     else:
-        first = await session.get_one(Order, order_id)
-        if (first.email, first.amount) != (order.email, order.amount):
-            raise HTTPException(422, "this Idempotency-Key was used for another order")
+        accepted = await _place_once(order, session, tasks, idempotency_key)
 
-    response.headers["Location"] = f"/tasks/{charge.id}"
-    return Accepted(order_id=order_id, task_id=charge.id)
+    response.headers["Location"] = f"/tasks/{accepted.task_id}"
+    return accepted
 
 
-@router.get("/{order_id}")
+async def _place(order: OrderIn, session: Session, tasks: Tasks) -> Accepted:
+    placed = Order(id=uuid4(), email=order.email, amount=order.amount)
+    session.add(placed)
+    charge = await tasks.enqueue(charge_card, placed.id)
+    return Accepted(order_id=placed.id, task_id=charge.id)
+
+
+async def _place_once(
+    order: OrderIn, session: Session, tasks: Tasks, idempotency_key: str
+) -> Accepted:
+    # Where clients log in, their account says who they are.
+    key = {"client": order.email, "key": idempotency_key}
+    try:
+        # The key that another request has just used is waited for here.
+        async with session.begin_nested():
+            accepted = await _place(order, session, tasks)
+            session.add(IdempotencyKey(**key, **accepted.model_dump()))
+            return accepted
+    except IntegrityError:
+        first = await session.get_one(IdempotencyKey, key)
+
+    if (await session.get_one(Order, first.order_id)).amount != order.amount:
+        raise HTTPException(422, "this Idempotency-Key was used for another order")
+    return Accepted(order_id=first.order_id, task_id=first.task_id)
+
+
+@router.get("/{order_id}", responses={404: {"description": "No such order."}})
 async def get_order(order_id: UUID, session: Session) -> OrderOut:
     """Return an order."""
     order = await session.get(Order, order_id)

@@ -1,16 +1,13 @@
 """Enqueue tasks from a request or a script; a must-happen one costs an insert."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ParamSpec, overload
+from typing import Any, ParamSpec, overload
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.delivery import ledger
 from app.delivery.definitions import BoundTask, MustHappenTask
-from app.delivery.nice_to_have import Call, NiceToHaveTask, prepare, run_calls
-
-if TYPE_CHECKING:  # A worker imports this module and has no use for FastAPI.
-    from fastapi import BackgroundTasks
+from app.delivery.nice_to_have import Call, NiceToHaveTask, prepare
 
 P = ParamSpec("P")
 
@@ -22,12 +19,9 @@ class Enqueuer:
     commit.
     """
 
-    def __init__(
-        self, session: AsyncSession, background_tasks: "BackgroundTasks | None" = None
-    ) -> None:
+    def __init__(self, session: AsyncSession, calls: list[Call] | None = None) -> None:
         self._session = session
-        self._background_tasks = background_tasks
-        self._calls: list[Call] = []
+        self._calls = calls
 
     @overload
     async def enqueue(
@@ -54,12 +48,10 @@ class Enqueuer:
             return recorded
 
         call = prepare(task, *args, **kwargs)
-        if self._background_tasks is None:
+        if self._calls is None:
             raise RuntimeError(
                 f"{task.name} is nice to have and runs after a response only"
             )
-        if not self._calls:
-            self._background_tasks.add_task(run_calls, self._calls)
         self._calls.append(call)
         return None
 

@@ -15,6 +15,7 @@ from app.delivery import leases, ledger, notifications
 from app.delivery.child_tasks import guarded_children
 from app.delivery.context import TaskContext
 from app.delivery.definitions import must_happen_tasks
+from app.delivery.forks import forget_handlers_in_forks
 from app.delivery.threads import ThreadPool
 from app.settings import settings
 
@@ -28,6 +29,8 @@ UNKNOWN_TASK_SECONDS = 10.0
 SUSPECT_SECONDS = 5.0
 # More than an engine runs tasks at a time.
 _threads = ThreadPool(40)
+
+forget_handlers_in_forks()
 
 
 async def execute(task_id: UUID) -> None:

@@ -5,6 +5,7 @@ an attempt names that attempt. So messages may repeat, and workers may come back
 the dead, without harm.
 """
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -293,12 +294,25 @@ async def claim(task_ids: Iterable[UUID]) -> list[Claim]:
 
 
 async def renew(claims: Sequence[Claim]) -> set[tuple[UUID, int]]:
-    """Push the ends of leases on; return the ids and attempts that still hold one."""
+    """Push the ends of leases on; return the ids and attempts that still hold one.
+
+    One whose row somebody has locked may hold it. Raises what the driver raises if
+    nothing is known of any.
+    """
     lease = settings.lease_seconds
-    rows = await RENEW.run_all(
-        [{"id": each.id, "attempt": each.attempt, "lease": lease} for each in claims]
+    answers = await asyncio.gather(
+        *(RENEW.run(id=each.id, attempt=each.attempt, lease=lease) for each in claims),
+        return_exceptions=True,
     )
-    return {tuple(row) for row in rows if row is not None}
+    failures = [each for each in answers if isinstance(each, BaseException)]
+    if len(failures) == len(answers) > 0:
+        raise failures[0]
+
+    return {
+        (claim.id, claim.attempt)
+        for claim, answer in zip(claims, answers, strict=True)
+        if answer is not None
+    }
 
 
 async def announce_shutdown(claims: Sequence[Claim]) -> None:

@@ -1,6 +1,7 @@
 """Report an outage when it begins, each minute while it lasts, and when it is over."""
 
 import logging
+import math
 import time
 
 logger = logging.getLogger(__name__)
@@ -25,9 +26,9 @@ class Outage:
             self._report_at += REPORT_SECONDS
             logger.error("%s, trying on: %r", self._what, error)
 
-    def end(self) -> None:
-        """Take note of a success."""
-        if self._began_at is not None:
+    def end(self, asked_at: float = math.inf) -> None:
+        """Take note of a success, if it was asked for after the outage had begun."""
+        if self._began_at is not None and asked_at > self._began_at:
             seconds = time.monotonic() - self._began_at
             logger.warning("%s: over after %.0f s", self._what, seconds)
             self._began_at = None

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, HTTPException, Query
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Json
-from sqlalchemy import select
+from pydantic import AfterValidator, BaseModel, ConfigDict, Json
+from sqlalchemy import Row, select
 
 from app.delivery import ledger
 from app.delivery.statements import query
@@ -20,14 +20,27 @@ Credentials = Annotated[
 ]
 
 
-def require_operator(credentials: Credentials) -> None:
-    """Refuse whoever does not show the operator token; everyone, when none is set."""
+async def is_operator(credentials: Credentials) -> bool:
+    """Return whether the operator token is shown; nobody can, when none is set."""
+    if settings.operator_token is None or credentials is None:
+        return False
+    expected = settings.operator_token.get_secret_value().encode()
+    return secrets.compare_digest(credentials.credentials.encode(), expected)
+
+
+IsOperator = Annotated[bool, Depends(is_operator)]
+
+
+async def require_operator(is_operator: IsOperator) -> None:
+    """Refuse whoever is no operator."""
     if settings.operator_token is None:
         raise HTTPException(403, "OPERATOR_TOKEN is not set")
-    expected = settings.operator_token.get_secret_value().encode()
-    given = credentials.credentials.encode() if credentials else b""
-    if not secrets.compare_digest(given, expected):
+    if not is_operator:
         raise HTTPException(401, "operators only", {"WWW-Authenticate": "Bearer"})
+
+
+def _name_of(error: str | None) -> str | None:
+    return error and error.partition(":")[0]
 
 
 class TaskState(BaseModel):
@@ -42,7 +55,8 @@ class TaskState(BaseModel):
     failures: int
     max_attempts: int
     interruptions: int
-    error: str | None
+    error: Annotated[str | None, AfterValidator(_name_of)]
+    """The name of what the last failed attempt raised: its text may hold arguments."""
     result: Json[Any] | None
     created_at: datetime
     started_at: datetime | None
@@ -53,6 +67,7 @@ class TaskState(BaseModel):
 class TaskDetails(TaskState):
     """What operators see of a task."""
 
+    error: str | None
     arguments: Json[Any]
     queue: str
     priority: int
@@ -68,21 +83,25 @@ class TaskPage(BaseModel):
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 for_operators = [Depends(require_operator)]
+known: dict[int | str, dict[str, Any]] = {404: {"description": "No such task."}}
+refused: dict[int | str, dict[str, Any]] = {
+    401: {"description": "Operators only."},
+    403: {"description": "There are no operators: `OPERATOR_TOKEN` is not set."},
+}
+changed = {**known, **refused, 409: {"description": "Its status does not allow it."}}
 
 
-@router.get("/{task_id}")
-async def get_task(task_id: UUID) -> TaskState:
-    """Return where a task stands."""
-    rows = await query(select(task_table).where(columns.id == task_id))
-    if not rows:
-        raise HTTPException(404, "no such task")
-    return TaskState.model_validate(rows[0])
+@router.get("/{task_id}", responses=known)
+async def get_task(task_id: UUID, is_operator: IsOperator) -> TaskDetails | TaskState:
+    """Return where a task stands, and to operators all that is known of it."""
+    model = TaskDetails if is_operator else TaskState
+    return model.model_validate(await _find(task_id))
 
 
-@router.get("", dependencies=for_operators)
+@router.get("", dependencies=for_operators, responses=refused)
 async def list_tasks(
     status: Status | None = None,
-    name: Annotated[str | None, Query(max_length=200, pattern="^[^\\x00]*$")] = None,
+    name: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
     after: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> TaskPage:
@@ -102,22 +121,29 @@ async def list_tasks(
     return TaskPage(tasks=page[:limit], next=following)
 
 
-@router.post("/{task_id}/cancel", dependencies=for_operators)
-async def cancel_task(task_id: UUID) -> TaskState:
+@router.post("/{task_id}/cancel", dependencies=for_operators, responses=changed)
+async def cancel_task(task_id: UUID) -> TaskDetails:
     """Cancel a task that has not ended.
 
     What a running attempt did in its session is rolled back.
     """
-    task = await get_task(task_id)
+    task = await _find(task_id)
     if not await ledger.cancel(task_id):
         raise HTTPException(409, f"a task that is {task.status} cannot be cancelled")
-    return await get_task(task_id)
+    return TaskDetails.model_validate(await _find(task_id))
 
 
-@router.post("/{task_id}/replay", dependencies=for_operators)
-async def replay_task(task_id: UUID) -> TaskState:
+@router.post("/{task_id}/replay", dependencies=for_operators, responses=changed)
+async def replay_task(task_id: UUID) -> TaskDetails:
     """Queue a failed or cancelled task again."""
-    task = await get_task(task_id)
+    task = await _find(task_id)
     if not await ledger.replay(task_id):
         raise HTTPException(409, f"a task that is {task.status} cannot be replayed")
-    return await get_task(task_id)
+    return TaskDetails.model_validate(await _find(task_id))
+
+
+async def _find(task_id: UUID) -> Row[Any]:
+    rows = await query(select(task_table).where(columns.id == task_id))
+    if not rows:
+        raise HTTPException(404, "no such task")
+    return rows[0]

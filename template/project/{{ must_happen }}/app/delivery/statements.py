@@ -17,10 +17,14 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select
 
-from app.database import IS_SQLITE, connect, database_engine
+from app.database import CAN_LISTEN, IS_SQLITE, connect, database_engine
+from app.settings import settings
 
 # Seconds until an unanswered statement fails and another connection is opened.
 TIMEOUT = 10.0
+# Milliseconds until a statement gives up a row that somebody else has locked, so that
+# the others of its batch can go on without it before their leases end.
+LOCK_TIMEOUT = round(settings.lease_seconds * 1000 / 6)
 
 Row = sa.Row[*tuple[Any, ...]]
 Values = Mapping[str, Any]
@@ -183,6 +187,8 @@ class _Sender:
 
         if self._connection is None or self._connection.is_closed():
             self._connection = await connect()
+            if CAN_LISTEN:  # Not for whoever is lent the connection next.
+                await self._connection.execute(f"SET lock_timeout = {LOCK_TIMEOUT}")
 
         try:
             async with asyncio.timeout(TIMEOUT):

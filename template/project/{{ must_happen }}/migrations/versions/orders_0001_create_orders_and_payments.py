@@ -1,4 +1,4 @@
-"""Create the tables of orders and payments."""
+"""Create the tables of orders, of their payments and of clients' keys."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -32,9 +32,21 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_payments_order_id", "payments", ["order_id"])
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("client", sa.String(320), nullable=False),
+        sa.Column("key", sa.String(200), nullable=False),
+        sa.Column("order_id", sa.Uuid(), nullable=False),
+        sa.Column("task_id", sa.Uuid(), nullable=False),
+        sa.PrimaryKeyConstraint("client", "key", name="pk_idempotency_keys"),
+        sa.ForeignKeyConstraint(
+            ["order_id"], ["orders.id"], name="fk_idempotency_keys_order_id_orders"
+        ),
+    )
 
 
 def downgrade() -> None:
     """Bring the database back to the revision before."""
+    op.drop_table("idempotency_keys")
     op.drop_table("payments")
     op.drop_table("orders")

@@ -2,9 +2,7 @@
 
 from typing import ParamSpec
 
-from fastapi import BackgroundTasks
-
-from app.delivery.nice_to_have import Call, NiceToHaveTask, prepare, run_calls
+from app.delivery.nice_to_have import Call, NiceToHaveTask, prepare
 
 P = ParamSpec("P")
 
@@ -12,9 +10,8 @@ P = ParamSpec("P")
 class Enqueuer:
     """Enqueues tasks of one request, which run in their order after its response."""
 
-    def __init__(self, background_tasks: BackgroundTasks) -> None:
-        self._background_tasks = background_tasks
-        self._calls: list[Call] = []
+    def __init__(self, calls: list[Call]) -> None:
+        self._calls = calls
 
     async def enqueue(
         self, task: NiceToHaveTask[P], *args: P.args, **kwargs: P.kwargs
@@ -23,7 +20,4 @@ class Enqueuer:
 
         Raises TypeError if `task` is not a task or does not take these arguments.
         """
-        call = prepare(task, *args, **kwargs)
-        if not self._calls:
-            self._background_tasks.add_task(run_calls, self._calls)
-        self._calls.append(call)
+        self._calls.append(prepare(task, *args, **kwargs))

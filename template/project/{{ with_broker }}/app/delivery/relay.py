@@ -148,16 +148,28 @@ async def publish_due(due: DueTasks) -> bool:
 
 
 async def find_lost() -> None:
-    """Compare the ledger with the broker's own count, and bring back what it lost."""
+    """Compare the ledger with the broker's own count, and bring back what it lost.
+
+    Raises what the engine's client raises for one queue, after all the others.
+    """
+    failures = []
+
     for queue, waiting in (await count_published()).items():
         if queue not in queues():  # Its tasks travel through the default queue.
             continue
 
-        missing = waiting - await engine.depth(queue)
+        try:
+            missing = waiting - await engine.depth(queue)
+        except Exception as error:
+            failures.append(error)
+            continue
         if missing > 0 and (lost := await presume_lost(queue, missing)):
             logger.warning(
                 "publishing %d tasks again, queue %s has lost them", lost, queue
             )
+
+    if failures:
+        raise failures[0]
 
 
 async def run() -> None:

@@ -7,9 +7,17 @@ from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import BackgroundTasks, Depends, FastAPI
+from fastapi import (
+    BackgroundTasks,
+    Depends,
+    FastAPI,
+    HTTPException,
+    Response,
+    WebSocket,
+)
 from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
+from starlette.background import BackgroundTask
 from starlette.types import Message, Receive, Scope, Send
 
 from app.delivery import NiceToHaveTask, nice_to_have, threads
@@ -121,6 +129,56 @@ def test_failing_task_is_logged_and_counted_and_the_next_runs(
     assert count(failing.name, "failed") == before + 1
     assert f"{failing.name} failed" in caplog.text
     assert "TimeoutError" not in caplog.text
+
+
+def test_tasks_run_beside_background_tasks_of_the_response_itself() -> None:
+    ran: list[str] = []
+
+    @nice_to_have
+    async def injected() -> None:
+        ran.append("injected")
+
+    api = FastAPI()
+
+    @api.post("/")
+    async def route(tasks: Tasks) -> Response:
+        await tasks.enqueue(injected)
+        return Response(background=BackgroundTask(ran.append, "the response's"))
+
+    assert TestClient(api).post("/").status_code == 200
+    assert ran == ["the response's", "injected"]
+
+
+def test_tasks_of_a_request_that_fails_do_not_run() -> None:
+    ran: list[None] = []
+
+    @nice_to_have
+    async def injected() -> None:
+        ran.append(None)
+
+    api = FastAPI()
+
+    @api.post("/")
+    async def route(tasks: Tasks) -> None:
+        await tasks.enqueue(injected)
+        raise HTTPException(418)
+
+    assert TestClient(api).post("/").status_code == 418
+    assert ran == []
+
+
+def test_websockets_are_told_that_they_have_no_response() -> None:
+    api = FastAPI()
+
+    @api.websocket("/")
+    async def route(websocket: WebSocket, tasks: Tasks) -> None:
+        await websocket.accept()
+
+    with (
+        pytest.raises(RuntimeError, match="a websocket"),
+        TestClient(api).websocket_connect("/"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("kind", ["async def", "def"])

@@ -8,12 +8,13 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from fastapi import Request
+from fastapi import FastAPI, Request, WebSocket
 from fastapi.testclient import TestClient
 from sqlalchemy import exc, text
 
 from app import main
 from app.database import create_database_engine, database_engine, session_factory
+from app.dependencies import Session
 from tests.delivery.isolation import DATABASE
 from tests.delivery.support.waiting import eventually
 
@@ -114,6 +115,31 @@ async def test_session_is_of_no_use_after_its_end() -> None:
         pass
     with pytest.raises(exc.InvalidRequestError, match="permanently closed"):
         await session.execute(text("SELECT 1"))
+
+
+def test_websocket_cannot_hold_a_session() -> None:
+    service = FastAPI()
+
+    @service.websocket("/")
+    async def route(websocket: WebSocket, session: Session) -> None:
+        await websocket.accept()
+
+    with (
+        pytest.raises(RuntimeError, match="a websocket is no transaction"),
+        TestClient(service).websocket_connect("/"),
+    ):
+        pass
+
+
+async def test_connections_stay_on_their_event_loop() -> None:
+    async def look() -> None:
+        async with session_factory() as session:
+            await session.execute(text("SELECT 1"))
+
+    await look()
+    with pytest.raises(RuntimeError, match="with `async def`"):
+        await asyncio.to_thread(asyncio.run, look())
+    await look()
 
 
 async def test_other_errors_of_the_database_are_errors() -> None:

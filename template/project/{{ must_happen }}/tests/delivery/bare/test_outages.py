@@ -1,5 +1,7 @@
 """An outage is reported when it begins, once in a while, and when it is over."""
 
+import time
+
 import pytest
 
 from app.delivery import outages
@@ -18,6 +20,18 @@ def test_outage_is_reported_at_its_beginning_and_its_end(
         "the mill stands still, trying on: RuntimeError('no wind')",
         "the mill stands still: over after 0 s",
     ]
+
+
+def test_success_that_was_asked_for_before_ends_no_outage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outage = Outage("the mill stands still")
+    asked_at = time.monotonic()
+    outage.go_on(RuntimeError("no wind"))
+    outage.end(asked_at)
+    assert len(caplog.records) == 1
+    outage.end(time.monotonic())
+    assert len(caplog.records) == 2
 
 
 def test_outage_that_lasts_is_reported_again(

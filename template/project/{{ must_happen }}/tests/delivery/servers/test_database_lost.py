@@ -2,6 +2,8 @@
 
 import copy
 from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import httpx2
@@ -9,7 +11,7 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.delivery.support.proxy import Proxy
-from tests.delivery.support.service import Service
+from tests.delivery.support.service import LEASE_SECONDS, Service
 from tests.delivery.support.waiting import eventually
 
 CUT_OTHERS = (
@@ -67,6 +69,34 @@ def test_server_that_is_read_only_for_a_while(service: Service) -> None:
     later = [service.enqueue("probe") for _ in range(20)]
     assert service.wait_until_finished() == {"succeeded": 20}
     assert set(service.effects(later).values()) == {1}
+
+
+def test_row_that_somebody_locks_holds_up_no_other(
+    service: Service, tmp_path: Path
+) -> None:
+    release = tmp_path / "may go on"
+    tasks = [service.enqueue("probe", until=str(release)) for _ in range(4)]
+    for task in tasks:
+        service.wait_until_started(task)
+
+    lock = "UPDATE tasks SET priority = priority WHERE id = :id"
+    with service.database.uncommitted(lock, id=tasks[0]):
+        renewed = (
+            "SELECT count(*) FROM tasks"
+            " WHERE wake_at > started_at + CAST(:leases AS interval)"
+        )
+        leases = 3 * timedelta(seconds=LEASE_SECONDS)
+        eventually(
+            lambda: service.database.value(renewed, leases=leases) == 3,
+            what="the others keep their leases",
+        )
+        release.touch()
+        for task in tasks[1:]:
+            service.wait_for(task)
+
+    assert service.wait_until_finished() == {"succeeded": 4}
+    assert [service.task(task)["attempts"] for task in tasks[1:]] == [1, 1, 1]
+    assert set(service.effects(tasks).values()) == {1}
 
 
 @pytest.fixture

@@ -44,6 +44,23 @@ def test_process_that_runs_a_task_killed(service: Service, release: Path) -> Non
     assert service.effects([task]) == {task: 1}
 
 
+def test_process_that_a_task_forked_and_ended(service: Service) -> None:
+    worker = service.worker.pid
+    tasks = [service.enqueue("probe_ending_child") for _ in range(3)]
+    for task in tasks:
+        service.wait_for(task)
+        service.wait_for(service.enqueue("probe"))
+    assert service.wait_until_finished() == {"succeeded": 6}
+    assert service.worker.pid == worker, "the worker has lived on"
+
+
+def test_process_whose_event_loop_was_ended(service: Service) -> None:
+    harmless = [service.enqueue("probe", seconds=0.1) for _ in range(5)]
+    service.enqueue("probe_ending_loop")
+    assert service.wait_until_finished() == {"succeeded": 6}
+    assert set(service.effects(harmless).values()) == {1}
+
+
 def test_api_killed_straight_after_its_response(service: Service) -> None:
     tasks = [service.enqueue("probe") for _ in range(20)]
     service.api.kill()

@@ -7,6 +7,7 @@ project for those that run as processes. The service's own tasks change and go.
 import asyncio
 import os
 import signal
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -164,7 +165,7 @@ async def probe_failing(task: TaskContext, failures: int) -> str:
 async def probe_hopeless(task: TaskContext, secret: str) -> None:
     """Have an effect and fail, without a second attempt."""
     await _work(task)
-    raise RuntimeError("on purpose")
+    raise RuntimeError(f"refused {secret}")
 
 
 @must_happen(max_attempts=2, retry_delay=0.2)
@@ -172,6 +173,23 @@ async def probe_poison(task: TaskContext) -> None:
     """Kill the process that runs this, at every attempt."""
     await log_start(task)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@must_happen(max_attempts=1)
+def probe_ending_child() -> None:
+    """Start a process, and end it before its time."""
+    if (child := os.fork()) == 0:
+        time.sleep(600)
+    os.kill(child, signal.SIGTERM)
+    os.waitpid(child, 0)
+
+
+@must_happen(max_attempts=2, retry_delay=0.2)
+async def probe_ending_loop(task: TaskContext) -> None:
+    """End what runs the tasks of the process once, past whatever guards them."""
+    if task.attempt == 1:
+        asyncio.get_running_loop().call_soon(sys.exit, 3)
+        await asyncio.sleep(600)
 
 
 @must_happen(max_attempts=20, retry_delay=0.2)

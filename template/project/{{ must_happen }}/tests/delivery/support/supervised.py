@@ -89,6 +89,8 @@ class Supervised(Process):
 
     def log_lines(self) -> list[str]:
         """Return what it has written to its standard output and error."""
+        if not self._log.exists():  # The project is gone already.
+            return []
         written = self._log.read_bytes()[self._log_start :]
         return written.decode(errors="replace").splitlines()
 

@@ -45,6 +45,7 @@ class Broker:
         self.refused = 0
         self.refuses = False
         self.takes: int | None = None
+        self.uncountable: set[str] = set()
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Take messages, as often as it may."""
@@ -58,7 +59,7 @@ class Broker:
 
     async def depth(self, queue: str) -> int:
         """Count messages."""
-        if self.refuses:
+        if self.refuses or queue in self.uncountable:
             raise ConnectionError("the broker is down")
         return sum(message.queue == queue for message in self.waiting)
 
@@ -171,6 +172,21 @@ async def test_empty_broker_gets_everything_again(broker: Broker) -> None:
     await relay.find_lost()
     await publish_all()
     assert {message.id for message in broker.waiting} == set(recorded)
+
+
+async def test_queue_that_cannot_be_counted_holds_no_other_up(broker: Broker) -> None:
+    await enqueue_many(3)
+    await enqueue(probe.using(queue="probes"))
+    await publish_all()
+    await let_a_lease_pass()
+    broker.waiting.clear()
+
+    for uncountable, lost in (("default", 1), ("probes", 3)):
+        broker.uncountable = {uncountable}
+        with pytest.raises(ConnectionError):
+            await relay.find_lost()
+        assert len(await due()) == lost
+        await publish_all()
 
 
 async def test_relay_goes_on_after_an_outage(
