@@ -31,7 +31,6 @@ auth_type = any
 pool_mode = {mode}
 default_pool_size = {CONNECTIONS}
 max_client_conn = 1000
-max_prepared_statements = 0
 """
     )
 

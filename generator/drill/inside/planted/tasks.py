@@ -92,7 +92,7 @@ async def _take_or_die(statement: BatchStatement, batch: list[Any]) -> list[Any]
     return [*rows] * _repeat
 
 
-if os.environ["DRILL_ROLE"] == "relay":
+if os.environ.get("DRILL_ROLE") == "relay":
     # The relay itself runs as another module; it sends nothing else in batches.
     BatchStatement.run_all = _take_or_die  # type: ignore[assignment, method-assign]
 else:

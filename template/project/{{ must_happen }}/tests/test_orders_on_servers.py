@@ -41,7 +41,7 @@ def test_order_is_charged_once(service: Service) -> None:
 
 def test_order_is_placed_once_by_requests_at_the_same_time(service: Service) -> None:
     with ThreadPoolExecutor(8) as threads:
-        placed = list(threads.map(lambda _: order(service, key="the same"), range(24)))
+        placed = list(threads.map(lambda _: order(service, key="at once"), range(24)))
     assert all(each == placed[0] for each in placed)
     assert service.wait_until_finished() == {"succeeded": 2}
     assert payments(service, placed[:1]) == [1]

@@ -93,8 +93,8 @@ class Service(Parts):
         return UUID(response.json()["id"])
 
     def task(self, task_id: UUID) -> dict[str, Any]:
-        """What `GET /tasks/{id}` shows."""
-        response = self.http.get(f"/tasks/{task_id}")
+        """What `GET /tasks/{id}` shows to an operator."""
+        response = self.operator.get(f"/tasks/{task_id}")
         assert response.status_code == 200, response.text
         shown: dict[str, Any] = response.json()
         return shown
