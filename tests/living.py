@@ -78,7 +78,7 @@ The shop's own people, on the third floor. Bring cake.
 
 INSERTIONS = {
     "app/dependencies.py": (
-        "from app.delivery import Enqueuer\n",
+        "from app.delivery.after_response import Calls\n",
         "from app.settings import settings\n",
     ),
     "README.md": (

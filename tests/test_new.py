@@ -46,7 +46,7 @@ def test_the_repository_of_a_hook_is_not_the_projects(
     musthappen: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in git(tmp_path, "rev-parse", "--local-env-vars").split():
-        if not name.startswith("GIT_CONFIG"):
+        if not name.startswith(("GIT_CONFIG", "GIT_INTERNAL")):
             monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
     monkeypatch.setenv("GIT_CONFIG_COUNT", "0")
 
