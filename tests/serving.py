@@ -88,6 +88,7 @@ def servers(project: Path, *names: str) -> Iterator[dict[str, str]]:
         if not line:
             message = f"the servers of {project.name} cannot be started"
             (pytest.fail if "CI" in os.environ else pytest.skip)(message)
+
         try:
             yield json.loads(line)
         finally:
@@ -116,6 +117,7 @@ class Process:
                 stderr=log,
                 start_new_session=True,
             )
+
         reaper.watch(self._process.pid)
 
     @property

@@ -277,7 +277,7 @@ def test_a_nice_to_have_project(musthappen: Command, tmp_path: Path) -> None:
 
 
 def test_a_machine_without_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("generator.drill.target.find_rabbitmq", lambda: None)
+    monkeypatch.setattr("generator.drill.target.find_server", lambda _: None)
 
     for name in ("celery-rabbitmq", "celery-rabbitmq-alone"):
         with pytest.raises(Refusal, match="no RabbitMQ: install rabbitmq-server"):

@@ -19,7 +19,7 @@ from generator.drill.references import REFERENCES
 from generator.drill.report import Progress
 from generator.drill.session import Result
 from generator.drill.session import drill as drill_copy
-from generator.drill.target import Target, find_pgbouncer, find_targets, prepare
+from generator.drill.target import Target, find_server, find_targets, prepare
 from generator.options import Template
 from generator.rendering import find_template
 from hooks import before
@@ -213,7 +213,7 @@ def _plan(
 
 def _check_programs(names: Collection[str]) -> None:
     for name in sorted(names):
-        if FAULTS[name].needs_pgbouncer and find_pgbouncer() is None:
+        if FAULTS[name].needs_pgbouncer and find_server("pgbouncer") is None:
             raise Refusal(f"{name}: no PgBouncer: install pgbouncer")
 
 

@@ -128,19 +128,14 @@ def _reference_target(reference: Reference) -> Target:
 
 
 def _check_broker(name: str, broker: str) -> None:
-    if broker == "rabbitmq" and find_rabbitmq() is None:
+    if broker == "rabbitmq" and find_server("rabbitmq-server") is None:
         # If need be, the project's development dependencies bring the other servers.
         raise Refusal(f"{name}: no RabbitMQ: install rabbitmq-server")
 
 
-def find_pgbouncer() -> str | None:
-    """Return the program, which Debian keeps off the PATH of most users."""
-    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:{_SBIN}")
-
-
-def find_rabbitmq() -> str | None:
-    """Return the server program, which Debian keeps off the PATH of most users."""
-    return shutil.which("rabbitmq-server", path=f"{os.environ.get('PATH', '')}:{_SBIN}")
+def find_server(name: str) -> str | None:
+    """Return a server's program, which Debian may keep off the PATH of most users."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_SBIN}")
 
 
 def _plant(target: Target, folder: Path) -> None:

@@ -99,6 +99,7 @@ async def run_calls(calls: list[Call]) -> None:
     """
     while calls:
         task, call = calls.pop(0)
+
         try:
             async with asyncio.timeout(task.time_limit):
                 await _run(task, call)

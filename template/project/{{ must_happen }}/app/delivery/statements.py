@@ -24,7 +24,7 @@ from app.settings import settings
 TIMEOUT = 10.0
 # Milliseconds until a statement gives up a row that somebody else has locked, so that
 # the others of its batch can go on without it before their leases end.
-LOCK_TIMEOUT = round(settings.lease_seconds * 1000 / 6)
+LOCK_TIMEOUT = round(min(settings.lease_seconds / 6, TIMEOUT / 2) * 1000)
 
 Row = sa.Row[*tuple[Any, ...]]
 Values = Mapping[str, Any]

@@ -12,6 +12,7 @@ depends_on = None
 def upgrade() -> None:
     """Bring the database to this revision."""
     moment = sa.DateTime(timezone=True)
+
     op.create_table(
         "orders",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -20,6 +21,7 @@ def upgrade() -> None:
         sa.Column("created_at", moment, server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_orders"),
     )
+
     op.create_table(
         "payments",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -32,6 +34,7 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_payments_order_id", "payments", ["order_id"])
+
     op.create_table(
         "idempotency_keys",
         sa.Column("client", sa.String(320), nullable=False),
